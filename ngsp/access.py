@@ -1,0 +1,124 @@
+"""`authorise(...) -> Grant`: pure, deny by default. No input or output, no clock of its own.
+
+Every refusal is the same `AccessDenied`, so that nobody can map what exists; the exact reason goes to the log.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from ngsp.errors import AccessDenied, AgreementAmbiguous, MalformedHeader
+from ngsp.registry.model import Client, Grant, Service, Snapshot
+from ngsp.text import Text
+
+
+def authorise(
+    snapshot: Snapshot,
+    client: Client,
+    path: str,
+    *,
+    purpose: str,
+    agreement_id: str,
+    officer: str,
+    consent: str,
+    now: datetime,
+) -> Grant:
+    """The grant under which `client` may call the service at `path` for `purpose` at `now`.
+
+    Raises `AccessDenied` (403) with the reason for operators, `AgreementAmbiguous` (422) with the caller's own
+    agreement ids, `MalformedHeader` (400) where the service or agreement asks for a header that is missing.
+    """
+    if "exchange" not in client.scopes:
+        raise AccessDenied(reason="client has no exchange scope")
+    member = snapshot.members.get(client.member)
+    if member is None or not member.in_force(now.date()):
+        raise AccessDenied(reason="consumer is not a member in force")
+    service = snapshot.services.get(path)
+    if service is None:
+        raise AccessDenied(reason="unknown service")
+    if service.state != "active":
+        raise AccessDenied(reason=f"service is {service.state}")
+    provider = snapshot.members.get(service.key.provider)
+    if provider is None or not provider.in_force(now.date()):
+        raise AccessDenied(reason="provider is not a member in force")
+    agreements = snapshot.by_consumer.get((client.member, path), ())
+    if agreement_id:
+        agreements = tuple(a for a in agreements if a.id == agreement_id)
+    if not agreements:
+        raise AccessDenied(reason="no agreement")
+    in_force = [a for a in agreements if a.in_force(now)]
+    if not in_force:
+        raise AccessDenied(reason="no agreement in force")
+    fitting = [a for a in in_force if purpose in a.purposes]
+    if not fitting:
+        raise AccessDenied(reason="purpose outside the agreement")
+    if len(fitting) > 1:
+        raise AgreementAmbiguous(members={"agreements": [a.id for a in fitting]})
+    agreement = fitting[0]
+    if service.officer_required and not officer:
+        raise MalformedHeader(
+            Text("Dịch vụ này yêu cầu tiêu đề Ngsp-Officer.", "This service requires the Ngsp-Officer header."),
+            reason="officer missing",
+        )
+    if agreement.consent_required and not consent:
+        raise MalformedHeader(
+            Text("Thỏa thuận yêu cầu tiêu đề Ngsp-Consent.", "The agreement requires the Ngsp-Consent header."),
+            reason="consent missing",
+        )
+    return snapshot.grant(service, agreement, purpose)
+
+
+def subjects_in(request: Any, service: Service) -> list[str]:
+    """The identity numbers the request is about, found by the service's pointers; those absent are left out."""
+    found: list[str] = []
+    for pointer in service.subjects:
+        found += [value for value in _values(request, pointer.split("/")[1:]) if isinstance(value, str) and value]
+    return found
+
+
+def _values(value: Any, steps: list[str]) -> list[Any]:
+    for index, step in enumerate(steps):
+        if isinstance(value, list):
+            if step != "*":
+                return []
+            return [found for item in value for found in _values(item, steps[index + 1 :])]
+        if not isinstance(value, dict):
+            return []
+        step = step.replace("~1", "/").replace("~0", "~")
+        if step not in value:
+            return []
+        value = value[step]
+    return [value]
+
+
+_ALL = None
+"""The key that marks a node of a pointer tree below which everything is granted; no JSON name can be it."""
+_Tree = dict[str | None, Any]
+
+
+def cut(reply: Any, pointers: tuple[str, ...]) -> Any:
+    """A copy of `reply` that holds what the pointers grant and nothing else; the shape around it stays."""
+    tree: _Tree = {}
+    for pointer in pointers:
+        node = tree
+        for step in pointer.split("/")[1:]:
+            node = node.setdefault(step.replace("~1", "/").replace("~0", "~"), {})
+        node[_ALL] = True
+    return _cut(reply, tree)
+
+
+def _cut(value: Any, tree: _Tree) -> Any:
+    if _ALL in tree:
+        return value
+    if isinstance(value, dict):
+        granted = ((name, below) for name, below in tree.items() if name in value)
+        return {name: _cut(value[name], below) for name, below in granted if _reaches(value[name], below)}
+    if isinstance(value, list) and "*" in tree:
+        return [_cut(item, tree["*"]) for item in value if _reaches(item, tree["*"])]
+    return None
+
+
+def _reaches(value: Any, tree: _Tree) -> bool:
+    """False where a scalar stands and the grant names something inside it: then nothing of it is granted."""
+    return _ALL in tree or isinstance(value, dict) or (isinstance(value, list) and "*" in tree)

@@ -1,0 +1,126 @@
+"""Settings: environment variables `NGSP_*`, each bounded, none with a secret as its default.
+
+`docs/operations.md` has a table made from this class; every setting says its unit in its name.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Seconds = Annotated[float, Field(gt=0, le=86_400 * 400)]
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+Bytes = Annotated[int, Field(ge=1, le=1 << 30)]
+
+
+class Settings(BaseSettings):
+    """Everything a gateway can be told from outside."""
+
+    model_config = SettingsConfigDict(env_prefix="NGSP_", extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    node: str = Field("VN", pattern=r"^[A-Z0-9.]{2,35}$", description="Code of this installation, kept in every entry")
+    instance: str = Field(
+        "gateway-1",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,40}$",
+        description="Name of this gateway, stable over restarts and unique on the node",
+    )
+    issuer: str = Field(
+        "http://127.0.0.1:8080",
+        pattern=r"^https?://[^\s/?#]+$",
+        description="Public base URL: issuer of tokens and their single audience",
+    )
+
+    database_url: SecretStr = Field(description="PostgreSQL, e.g. postgresql://user@/ngsp?host=/run/postgresql")
+    database_pool_size: Annotated[int, Field(ge=2, le=100)] = Field(
+        8, description="Connections for everything but the log writer, which has one of its own"
+    )
+    kek_file: Path | None = Field(None, description="File with the key-encryption key: 32 bytes in base64")
+    kek: SecretStr | None = Field(None, description="The same key as a value; the file is the better place")
+
+    bus: Literal["kafka", "embedded"] = Field("embedded", description="Where messages travel")
+    kafka_bootstrap: str = Field("", max_length=1000, description="host:port[,host:port] of the brokers")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="SSL and SASL_SSL outside one machine"
+    )
+    kafka_ca_file: Path | None = Field(None, description="Certificate authority of the brokers")
+    kafka_cert_file: Path | None = Field(None, description="Client certificate for mutual TLS to the brokers")
+    kafka_key_file: Path | None = Field(None, description="Its key")
+    kafka_username: str = Field("", max_length=200, description="SCRAM-SHA-512 user for SASL_SSL")
+    kafka_password: SecretStr | None = Field(None, description="Its password")
+    kafka_replication: Annotated[int, Field(ge=1, le=9)] = Field(
+        1, description="Copies of each topic; 3 where there are three brokers"
+    )
+    kafka_partitions: Annotated[int, Field(ge=1, le=1000)] = Field(
+        4, description="Partitions of a request topic: how many adapter processes may share it"
+    )
+    kafka_retention_s: Seconds = Field(86_400.0, description="How long topics keep messages; SQL is the truth")
+
+    host: str = Field("127.0.0.1", max_length=255, description="Address to listen on")
+    port: Annotated[int, Field(ge=0, le=65_535)] = Field(8080, description="Port to listen on; 0 takes a free one")
+    max_connections: Count = Field(2_000, description="Open connections; the surplus gets 503")
+    max_header_bytes: Bytes = Field(65_536, description="Request line and headers together")
+    header_timeout_s: Seconds = Field(10.0, description="Time for the whole head to arrive")
+    body_timeout_s: Seconds = Field(30.0, description="Time for the whole body to arrive")
+    keep_alive_s: Seconds = Field(75.0, description="Idle time before a connection is closed")
+    max_body_bytes: Bytes = Field(1_048_576, description="Largest body a service may allow")
+    trusted_proxies: str = Field(
+        "", max_length=1000, description="Addresses whose X-Forwarded-For is believed, separated by commas"
+    )
+
+    max_in_flight: Count = Field(512, description="Exchanges in flight on this gateway; the surplus gets 503")
+    max_client_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="Part of max_in_flight that one client may hold while others wait; over it 429"
+    )
+    max_log_wait_s: Seconds = Field(0.25, description="Age of the log writer's queue at which new work is refused")
+    log_timeout_s: Seconds = Field(5.0, description="Wait for a durable entry before 503")
+    drain_timeout_s: Seconds = Field(30.0, description="Time for requests in flight to end after SIGTERM")
+
+    registry_poll_s: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="Poll in case a notice is lost")
+    registry_stale_s: Seconds = Field(5.0, description="Age of the snapshot at which calls get 503")
+
+    token_ttl_s: Annotated[int, Field(ge=60, le=3600)] = Field(600, description="Life of an access token")
+    signing_key_days: Annotated[int, Field(ge=1, le=400)] = Field(30, description="Age at which a new key signs tokens")
+
+    idempotency_days: Annotated[int, Field(ge=1, le=400)] = Field(30, description="Life of an idempotency key")
+    reply_retention_days: Annotated[int, Field(ge=1, le=400)] = Field(30, description="Life of a stored reply")
+    log_retention_months: Annotated[int, Field(ge=1, le=1200)] = Field(24, description="Life of the log's partitions")
+    lease_s: Seconds = Field(10.0, description="Time after which a silent gateway is taken for dead")
+    sweep_s: Seconds = Field(2.0, description="Pause between sweeps")
+    relay_poll_s: Seconds = Field(0.1, description="Pause of the relay when the outbox is empty")
+    relay_batch: Annotated[int, Field(ge=1, le=5_000)] = Field(200, description="Submissions published at once")
+    redeliver_s: Seconds = Field(30.0, description="Wait for an outcome before a submission is published again")
+    retry_min_s: Seconds = Field(1.0, description="First pause after a provider asked for a retry")
+    retry_max_s: Seconds = Field(300.0, description="Longest such pause")
+    project_s: Annotated[float, Field(gt=0, le=2)] = Field(0.5, description="Pause between projections of the log")
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Level of the program's own log"
+    )
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("must begin with postgresql://")
+        return value
+
+    def key_encryption_key(self) -> bytes:
+        """The 32 bytes that wrap every record's key. ValueError where there is none or it is malformed."""
+        if self.kek_file is not None:
+            text = self.kek_file.read_text("ascii")
+        elif self.kek is not None:
+            text = self.kek.get_secret_value()
+        else:
+            raise ValueError("set NGSP_KEK_FILE or NGSP_KEK: 32 random bytes in base64")
+        try:
+            key = base64.b64decode(text.strip(), validate=True)
+        except binascii.Error:
+            raise ValueError("the key-encryption key is not base64") from None
+        if len(key) != 32:
+            raise ValueError("the key-encryption key must be 32 bytes")
+        return key

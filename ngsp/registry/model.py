@@ -1,0 +1,223 @@
+"""What the registry knows, as frozen values that the request path reads from memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from functools import cached_property
+from typing import Any, Literal
+
+import jsonschema_rs
+
+from ngsp.errors import Fault
+from ngsp.messages import Effect, Headers, Mode, ServiceKey, grant_headers
+from ngsp.text import Text
+
+Scope = Literal["exchange", "adapter", "registry", "operator", "auditor", "citizen"]
+SCOPES: tuple[Scope, ...] = ("exchange", "adapter", "registry", "operator", "auditor", "citizen")
+Zone = Literal["national", "ministry", "province", "internet"]
+AgreementState = Literal["proposed", "accepted", "refused", "suspended", "revoked", "withdrawn", "expired"]
+
+MOST_FAULTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An organisation on the bus (cơ quan, đơn vị). `code`: QĐ 20/2020; `old_code`: QCVN 102, kept, never computed."""
+
+    code: str
+    old_code: str
+    name: Text
+    valid_from: date
+    valid_to: date | None
+    zone: Zone
+
+    def in_force(self, day: date) -> bool:
+        return self.valid_from <= day and (self.valid_to is None or day < self.valid_to)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientKey:
+    """A client's public key (JWK, RFC 7517) for `private_key_jwt`. `alg`: ES256 or EdDSA, pinned for each key."""
+
+    kid: str
+    alg: Literal["ES256", "EdDSA"]
+    jwk: dict[str, Any]
+    valid_from: datetime
+    valid_to: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A member's system that calls (hệ thống của cơ quan). `secret_hash`: argon2id, empty where it has only keys."""
+
+    id: str
+    member: str
+    name: Text
+    scopes: frozenset[str]
+    active: bool
+    secret_hash: str = ""
+    keys: tuple[ClientKey, ...] = ()
+    tokens_valid_from: datetime | None = None
+    """Tokens issued earlier are refused: set when a secret or a key is revoked."""
+
+
+class Schema:
+    """A JSON Schema (draft 2020-12), compiled once, and its digest. References outside the document are refused."""
+
+    __slots__ = ("_names", "digest", "document", "validator")
+
+    def __init__(self, document: dict[str, Any], digest: str) -> None:
+        self.document = document
+        self.digest = digest
+        self.validator = jsonschema_rs.Draft202012Validator(document, validate_formats=True)
+        self._names = frozenset(_property_names(document))
+
+    def faults(self, value: Any) -> tuple[Fault, ...]:
+        """What is wrong with `value`, at most 20 places; empty where it is valid. Never echoes the value."""
+        if self.validator.is_valid(value):
+            return ()
+        found = []
+        for error in self.validator.iter_errors(value):
+            found.append(Fault(self._pointer(error.instance_path), describe_keyword(str(error.schema_path[-1]))))
+            if len(found) == MOST_FAULTS:
+                break
+        return tuple(found)
+
+    def _pointer(self, path: Sequence[str | int]) -> str:
+        """Names the schema knows and indexes are shown; a name that came from the caller is `*`."""
+        known = (step if isinstance(step, int) or step in self._names else "*" for step in path)
+        return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in known)
+
+
+def _property_names(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        if isinstance(schema.get("properties"), dict):
+            yield from schema["properties"]
+        for below in schema.values():
+            yield from _property_names(below)
+    elif isinstance(schema, list):
+        for below in schema:
+            yield from _property_names(below)
+
+
+def describe_keyword(keyword: str) -> Text:
+    """What a violated JSON Schema keyword means, without the value that violated it."""
+    return _KEYWORDS.get(keyword, Text(vi=f"Không thỏa điều kiện «{keyword}».", en=f"Does not satisfy '{keyword}'."))
+
+
+_KEYWORDS = {
+    "required": Text("Thiếu trường bắt buộc.", "A required field is missing."),
+    "additionalProperties": Text("Có trường không được khai báo.", "There is a field the schema does not know."),
+    "unevaluatedProperties": Text("Có trường không được khai báo.", "There is a field the schema does not know."),
+    "type": Text("Sai kiểu dữ liệu.", "Wrong type."),
+    "pattern": Text("Không đúng dạng.", "Not of the required form."),
+    "format": Text("Không đúng định dạng.", "Not of the required format."),
+    "enum": Text("Không thuộc danh sách giá trị cho phép.", "Not one of the allowed values."),
+    "const": Text("Không phải giá trị quy định.", "Not the required value."),
+    "minLength": Text("Quá ngắn.", "Too short."),
+    "maxLength": Text("Quá dài.", "Too long."),
+    "minimum": Text("Nhỏ hơn giới hạn.", "Below the minimum."),
+    "maximum": Text("Lớn hơn giới hạn.", "Above the maximum."),
+    "minItems": Text("Quá ít phần tử.", "Too few items."),
+    "maxItems": Text("Quá nhiều phần tử.", "Too many items."),
+}
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a provider offers (dịch vụ dữ liệu). `subjects`: JSON pointers in the request to identity numbers."""
+
+    key: ServiceKey
+    title: Text
+    description: Text
+    mode: Mode
+    effect: Effect
+    deadline_s: float
+    max_body_bytes: int
+    request_schema: Schema
+    reply_schema: Schema
+    adapter: str
+    subjects: tuple[str, ...] = ()
+    officer_required: bool = False
+    state: Literal["active", "disabled", "retired"] = "active"
+    examples: tuple[dict[str, Any], ...] = ()
+
+    @cached_property
+    def path(self) -> str:
+        return self.key.path
+
+    @cached_property
+    def schema_version(self) -> str:
+        """Travels with each message: the first 16 hex digits of the digests of both schemas."""
+        return f"{self.request_schema.digest[:16]}.{self.reply_schema.digest[:16]}"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One version of an agreement (thỏa thuận chia sẻ), immutable; amended by a further version.
+
+    `fields`: JSON pointers into the reply, `*` for every item of an array, `("",)` for the whole.
+    `quota_per_minute`, `quota_per_day`: calls, None for no limit. `valid_to` is exclusive.
+    """
+
+    id: str
+    version: int
+    consumer: str
+    service: str
+    purposes: frozenset[str]
+    legal_basis: str
+    fields: tuple[str, ...]
+    quota_per_minute: int | None
+    quota_per_day: int | None
+    valid_from: datetime
+    valid_to: datetime | None
+    state: AgreementState
+    consent_required: bool = False
+
+    def in_force(self, now: datetime) -> bool:
+        return self.state == "accepted" and self.valid_from <= now and (self.valid_to is None or now < self.valid_to)
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a call may do: one service under one agreement version for one purpose. Shared by calls."""
+
+    service: Service
+    agreement: Agreement
+    purpose: str
+
+    @cached_property
+    def headers(self) -> Headers:
+        return grant_headers(
+            self.service.path, self.purpose, self.agreement.fields, self.service.schema_version, self.agreement.consumer
+        )
+
+    @cached_property
+    def whole(self) -> bool:
+        """True where the reply passes uncut, byte for byte."""
+        return "" in self.agreement.fields
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The whole registry at one revision; replaced, never changed.
+
+    `by_consumer`: (member code, service path) → agreements between them, whatever their state.
+    """
+
+    revision: int
+    members: dict[str, Member]
+    clients: dict[str, Client]
+    services: dict[str, Service]
+    agreements: dict[str, Agreement]
+    by_consumer: dict[tuple[str, str], tuple[Agreement, ...]]
+    grants: dict[tuple[str, int, str], Grant] = field(default_factory=dict)
+
+    def grant(self, service: Service, agreement: Agreement, purpose: str) -> Grant:
+        key = (agreement.id, agreement.version, purpose)
+        found = self.grants.get(key)
+        if found is None:
+            found = self.grants[key] = Grant(service, agreement, purpose)
+        return found

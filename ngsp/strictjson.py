@@ -1,0 +1,127 @@
+"""Bytes → JSON, or a refusal, before any model sees it (RFC 8259 read strictly, RFC 7493 for numbers and keys).
+
+Refused as `malformed-json` (400): an empty body, a byte order mark or anything but UTF-8, duplicate keys, NaN and
+Infinity, a number that overflows a double, an integer of more than 40 digits, nesting deeper than 32, lone surrogates.
+Refused as `body-too-large` (413): more than 10,000 members and items. Refused as `schema-mismatch` (422):
+an integer beyond ±2^53, which other systems would silently round.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, NoReturn
+
+from ngsp.errors import BodyTooLarge, Fault, MalformedJson, SchemaMismatch
+from ngsp.text import Text
+
+DEEPEST = 32
+MOST_ITEMS = 10_000
+LARGEST_INTEGER = 2**53
+
+
+class _TooBig(ValueError):
+    """An integer that a double cannot hold exactly."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("duplicate key")
+    return found
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 40:
+        raise ValueError("integer too long")
+    value = int(digits)
+    if not -LARGEST_INTEGER <= value <= LARGEST_INTEGER:
+        raise _TooBig
+    return value
+
+
+def _float(digits: str) -> float:
+    if len(digits) > 400:
+        raise ValueError("number too long")
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError("number overflows")
+    return value
+
+
+def _constant(name: str) -> NoReturn:
+    raise ValueError("not a JSON number")
+
+
+_decoder = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant, strict=True
+)
+
+
+def parse(body: bytes) -> Any:
+    """The JSON value in `body`; raises `MalformedJson`, `BodyTooLarge` or `SchemaMismatch`."""
+    # Counted exactly only where a cheap upper bound says that a limit is near: strings may hold brackets and commas.
+    openings = body.count(b"{") + body.count(b"[")
+    if openings + body.count(b",") > MOST_ITEMS:
+        _check_items(body)
+    if openings > DEEPEST:
+        _check_depth(body)
+    try:
+        text = body.decode("utf-8")
+        value, end = _decoder.raw_decode(text, _skip_space(text, 0))
+        if _skip_space(text, end) != len(text):
+            raise ValueError("more than one value")
+        if "\\u" in text or "\\U" in text:
+            _check_surrogates(value)
+    except _TooBig:
+        raise SchemaMismatch(
+            faults=(
+                Fault(
+                    "",
+                    Text("Có số nguyên vượt quá ±2^53; hãy gửi dạng chuỗi.", "An integer is beyond ±2^53; send text."),
+                ),
+            ),
+            reason="integer beyond 2^53",
+        ) from None
+    except (ValueError, RecursionError) as error:
+        # The decoder's own message may hold input: only its kind is kept.
+        raise MalformedJson(reason=f"not strict JSON: {type(error).__name__}") from None
+    return value
+
+
+def _skip_space(text: str, at: int) -> int:
+    size = len(text)
+    while at < size and text[at] in " \t\n\r":
+        at += 1
+    return at
+
+
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"{}[]")
+
+
+def _check_depth(body: bytes) -> None:
+    depth = 0
+    for byte in _STRING.sub(b"", body).translate(None, _NOT_BRACKETS):
+        depth += 1 if byte in b"{[" else -1
+        if depth > DEEPEST:
+            raise MalformedJson(
+                Text("JSON lồng quá 32 cấp.", "The JSON is nested more than 32 levels deep."), reason="too deep"
+            )
+
+
+def _check_items(body: bytes) -> None:
+    outside = _STRING.sub(b"", body)
+    empty = outside.translate(None, b" \t\r\n")
+    containers = empty.count(b"{") + empty.count(b"[") - empty.count(b"{}") - empty.count(b"[]")
+    if outside.count(b",") + containers > MOST_ITEMS:
+        raise BodyTooLarge(
+            Text("Quá 10.000 phần tử trong nội dung.", "More than 10,000 members and items in the body."),
+            reason="too many items",
+        )
+
+
+def _check_surrogates(value: Any) -> None:
+    """Escapes may spell half a surrogate pair, which no UTF-8 can carry on."""
+    json.dumps(value, ensure_ascii=False).encode("utf-8")

@@ -1,0 +1,40 @@
+"""What an author of an adapter (bộ kết nối) reads: declare services, raise one of four errors, return JSON.
+
+```python
+adapter = Adapter.load(Path(__file__).with_name("manifest.yaml"))
+
+
+@adapter.service("administrative-units", "v1")
+async def administrative_units(request: Request) -> object:
+    return {"code": request.payload["code"]}
+```
+
+`runner.AdapterRunner` takes messages from the bus, guards the effect with the inbox, and sends the reply; whatever is
+done to a message on its way (signatures, encryption) is done there, so that an adapter never changes for it.
+"""
+
+from ngsp.adapter.definition import (
+    Adapter,
+    AdapterError,
+    Failed,
+    Interrupted,
+    RecordNotFound,
+    Refused,
+    Request,
+    Unavailable,
+)
+from ngsp.adapter.manifest import Manifest, ManifestError, ServiceManifest
+
+__all__ = [
+    "Adapter",
+    "AdapterError",
+    "Failed",
+    "Interrupted",
+    "Manifest",
+    "ManifestError",
+    "RecordNotFound",
+    "Refused",
+    "Request",
+    "ServiceManifest",
+    "Unavailable",
+]

@@ -1,0 +1,172 @@
+"""`Adapter`, `Request` and the errors an adapter may raise."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from ngsp.adapter.manifest import Manifest, ManifestError, ServiceManifest
+from ngsp.messages import Envelope, ReplyStatus, ServiceKey
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+class AdapterError(Exception):
+    """Raise one of its four kinds. `code`: the provider's own, at most 64 plain characters, never personal data."""
+
+    status: ReplyStatus = "failed"
+
+    def __init__(self, code: str = "") -> None:
+        super().__init__(code)
+        self.code = code[:64]
+
+
+class RecordNotFound(AdapterError):
+    """There is no such record: the caller gets 404 `record-not-found`."""
+
+    status: ReplyStatus = "not-found"
+
+
+class Refused(AdapterError):
+    """The provider says no: 409 `provider-refused` with its code."""
+
+    status: ReplyStatus = "refused"
+
+
+class Unavailable(AdapterError):
+    """The provider's system cannot be reached and nothing was done: a query gets 502, a submission comes again."""
+
+    status: ReplyStatus = "retry"
+
+
+class Failed(AdapterError):
+    """The provider's system answered with nonsense or an error of its own; final."""
+
+    status: ReplyStatus = "failed"
+
+
+class Interrupted(AdapterError):
+    """It may or may not have been done: the outcome is *unknown* and is never repeated by itself."""
+
+    status: ReplyStatus = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request as a service function sees it; valid by the request schema when it gets here.
+
+    `connection`: for effect `transactional` the open transaction in the provider's database that holds the inbox row
+    too; whatever is written through it is committed with that row or not at all.
+    """
+
+    envelope: Envelope
+    resources: Any = None
+    connection: AsyncConnection | None = None
+
+    @property
+    def id(self) -> str:
+        """The transaction's id, the same at every delivery: pass it on where the provider honours message ids."""
+        return self.envelope.id
+
+    @property
+    def payload(self) -> Any:
+        return orjson.loads(self.envelope.body)
+
+    @property
+    def body(self) -> bytes:
+        return self.envelope.body
+
+    @property
+    def purpose(self) -> str:
+        return self.envelope.purpose
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The granted JSON pointers. The gateway cuts the reply in any case; asking for less spares the provider."""
+        return self.envelope.fields
+
+    @property
+    def officer(self) -> str:
+        return self.envelope.officer
+
+    @property
+    def dossier(self) -> str:
+        return self.envelope.dossier
+
+    @property
+    def deadline(self) -> datetime:
+        return datetime.fromtimestamp(self.envelope.deadline_ms / 1000, UTC)
+
+    def remaining_s(self) -> float:
+        """Seconds until the deadline; never negative."""
+        return max(0.0, self.envelope.deadline_ms / 1000 - time.time())
+
+    def transaction(self) -> AsyncConnection:
+        """`connection`, where the manifest declares the effect transactional; TypeError elsewhere."""
+        if self.connection is None:
+            raise TypeError("only a service with `effect: transactional` has a connection")
+        return self.connection
+
+
+Serve = Callable[[Request], Awaitable[object]]
+
+
+class Adapter:
+    """A set of services beside one provider's system."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self._serve: dict[str, Serve] = {}
+        self._resources: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext
+
+    @classmethod
+    def load(cls, path: Path) -> Adapter:
+        return cls(Manifest.load(path))
+
+    @property
+    def id(self) -> str:
+        return self.manifest.id
+
+    def key(self, service: ServiceManifest) -> ServiceKey:
+        return ServiceKey(self.manifest.provider, service.service, service.version)
+
+    def declared(self) -> dict[str, ServiceManifest]:
+        """Service path → its manifest."""
+        return {self.key(service).path: service for service in self.manifest.services}
+
+    def service(self, name: str, version: str) -> Callable[[Serve], Serve]:
+        """Marks the async function that serves `name`/`version`; it must be declared in the manifest."""
+        path = ServiceKey(self.manifest.provider, name, version).path
+        if path not in self.declared():
+            raise ManifestError(f"the manifest of {self.id} declares no service {path}")
+
+        def mark(serve: Serve) -> Serve:
+            if path in self._serve:
+                raise ManifestError(f"{path} is served twice")
+            self._serve[path] = serve
+            return serve
+
+        return mark
+
+    def resources(self, opens: Callable[[], AsyncIterator[Any]]) -> Callable[[], AsyncIterator[Any]]:
+        """Marks the async generator that opens what every call needs (a pool, a table); closed when serving ends."""
+        self._resources = asynccontextmanager(opens)
+        return opens
+
+    def open_resources(self) -> AbstractAsyncContextManager[Any]:
+        return self._resources()
+
+    def function(self, path: str) -> Serve:
+        """What serves `path`. ManifestError where a declared service has no function."""
+        found = self._serve.get(path)
+        if found is None:
+            raise ManifestError(f"{self.id}: no function serves {path}")
+        return found

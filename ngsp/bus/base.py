@@ -1,0 +1,75 @@
+"""What every bus promises; `tests/bus/` holds the contract, run against each of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from ngsp.messages import Headers
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a consumer gets: the headers and the exact bytes that were sent."""
+
+    topic: str
+    headers: Headers
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as the reconciler makes it. `partitions`: how many consumers of a group may share it."""
+
+    name: str
+    partitions: int
+    retention_s: float
+
+
+class Subscription(Protocol):
+    """A running consumer."""
+
+    async def stop(self, timeout_s: float) -> None:
+        """Take no more, let what is in work end within `timeout_s`, commit the finished prefix, leave the group."""
+
+    @property
+    def in_work(self) -> int:
+        """Messages handed to the handler that have not ended."""
+
+    async def lag(self) -> dict[str, int]:
+        """Messages in each topic that this consumer has not taken yet."""
+
+
+class Bus(Protocol):
+    """Topics by name; at-least-once to each group; nothing is ever created by sending."""
+
+    async def start(self) -> None:
+        """Connect. BusUnavailable where that cannot be done."""
+
+    async def stop(self) -> None: ...
+
+    def trouble(self) -> str:
+        """Why messages cannot travel now, for operators; empty while they can."""
+
+    async def ensure(self, topics: Iterable[Topic]) -> None:
+        """Create what is missing of `topics`. The one place where topics come from."""
+
+    async def send(self, topic: str, headers: Headers, value: bytes) -> None:
+        """MUST return only when the message is as durable as the bus makes it; BusUnavailable otherwise."""
+
+    async def post(self, topic: str, headers: Headers, value: bytes) -> asyncio.Future[None]:
+        """Hand the message over without waiting. The future ends as `send` would; the caller MUST watch it."""
+
+    async def tail(self, topic: str, handle: Callable[[Message], None]) -> Subscription:
+        """Call `handle` for each message sent to `topic` from now on. For a topic that only one gateway reads."""
+
+    async def work(
+        self, topics: Iterable[str], group: str, handle: Callable[[Message], Awaitable[None]], max_in_work: int
+    ) -> Subscription:
+        """Share `topics` with the other members of `group`, from the first message no member has finished.
+
+        At most `max_in_work` messages are with `handle` at once. A message counts as finished when `handle` returns;
+        one whose `handle` raises, or that was in work at a crash, comes again.
+        """

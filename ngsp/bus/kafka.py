@@ -1,0 +1,222 @@
+"""The bus over Apache Kafka, by aiokafka. Durability is the broker's: acks=all, replication from settings.
+
+Facts this is built on: `max_batch_size` must be large for latency under load; linger 0; the future that `send` gives
+must be watched; record headers come back as a tuple; a manually assigned consumer and the producer recover by
+themselves after a broker's restart, a group consumer may stop without a word and is then made anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, for_code
+from aiokafka.structs import TopicPartition
+
+from ngsp.bus.base import Message, Topic
+from ngsp.bus.group import GroupMember
+from ngsp.errors import BusUnavailable
+from ngsp.messages import Headers
+
+PROBE_EVERY_S = 1.0
+PROBE_TIMEOUT_S = 3.0
+REQUEST_TIMEOUT_MS = 5_000
+MAX_BATCH_BYTES = 128 * 1024
+LARGEST_MESSAGE_BYTES = 2 * 1024 * 1024
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaConnection:
+    """Where the brokers are and how they are spoken to; the same for gateways and adapters."""
+
+    bootstrap: str
+    security_protocol: str = "PLAINTEXT"
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    username: str = ""
+    password: str = ""
+
+    def options(self) -> dict[str, Any]:
+        """Arguments that every aiokafka client takes."""
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap,
+            "security_protocol": self.security_protocol,
+            "request_timeout_ms": REQUEST_TIMEOUT_MS,
+            "retry_backoff_ms": 100,
+            "metadata_max_age_ms": 60_000,
+        }
+        if self.security_protocol != "PLAINTEXT":
+            context = ssl.create_default_context(cafile=self.ca_file)
+            if self.cert_file and self.key_file:
+                context.load_cert_chain(self.cert_file, self.key_file)
+            options["ssl_context"] = context
+        if self.security_protocol == "SASL_SSL":
+            options |= {
+                "sasl_mechanism": "SCRAM-SHA-512",
+                "sasl_plain_username": self.username,
+                "sasl_plain_password": self.password,
+            }
+        return options
+
+
+class KafkaBus:
+    """`Bus` over Apache Kafka."""
+
+    def __init__(self, connection: KafkaConnection, client_id: str, replication: int = 1) -> None:
+        self._connection, self._client_id, self._replication = connection, client_id, replication
+        self._producer: AIOKafkaProducer | None = None
+        self._probe: asyncio.Task[None] | None = None
+        self._trouble = "not started"
+
+    async def start(self) -> None:
+        producer = AIOKafkaProducer(
+            client_id=self._client_id,
+            acks="all",
+            linger_ms=0,
+            max_batch_size=MAX_BATCH_BYTES,
+            max_request_size=LARGEST_MESSAGE_BYTES,
+            **self._connection.options(),
+        )
+        try:
+            await producer.start()
+        except (KafkaError, OSError) as error:
+            await producer.stop()
+            raise BusUnavailable(retry_after_s=2, reason=f"no broker: {type(error).__name__}") from error
+        self._producer = producer
+        self._trouble = ""
+        self._probe = asyncio.create_task(self._watch(), name="kafka probe")
+
+    async def stop(self) -> None:
+        if self._probe:
+            self._probe.cancel()
+            await asyncio.gather(self._probe, return_exceptions=True)
+        if self._producer:
+            await self._producer.stop()
+        self._trouble = "stopped"
+
+    def trouble(self) -> str:
+        return self._trouble
+
+    async def _watch(self) -> None:
+        """Ask the brokers for their state once a second, so that a loss shows before a call is accepted."""
+        producer = self._started()
+        while True:
+            try:
+                async with asyncio.timeout(PROBE_TIMEOUT_S):
+                    answered = await producer.client.force_metadata_update()
+                self._trouble = "" if answered else "no broker answers"
+            except (KafkaError, OSError, TimeoutError) as error:
+                self._trouble = f"no broker answers: {type(error).__name__}"
+            await asyncio.sleep(PROBE_EVERY_S)
+
+    def _started(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            raise BusUnavailable(retry_after_s=1, reason="the bus is not started")
+        return self._producer
+
+    async def ensure(self, topics: Iterable[Topic]) -> None:
+        admin = AIOKafkaAdminClient(client_id=f"{self._client_id}-topics", **self._connection.options())
+        try:
+            await admin.start()
+            there = set(await admin.list_topics())
+            missing = [topic for topic in topics if topic.name not in there]
+            if missing:
+                response = await admin.create_topics([self._new(topic) for topic in missing], timeout_ms=10_000)
+                for name, code, *_ in response.topic_errors:
+                    if code not in (0, 36):  # 36: another gateway made it in the same moment
+                        raise BusUnavailable(retry_after_s=2, reason=f"topic {name}: {for_code(code).__name__}")
+        except (KafkaError, OSError) as error:
+            raise BusUnavailable(retry_after_s=2, reason=f"topics: {type(error).__name__}") from error
+        finally:
+            await admin.close()
+
+    def _new(self, topic: Topic) -> NewTopic:
+        configs = {
+            "retention.ms": str(int(topic.retention_s * 1000)),
+            "max.message.bytes": str(LARGEST_MESSAGE_BYTES),
+            "min.insync.replicas": str(max(1, self._replication - 1)),
+            "unclean.leader.election.enable": "false",
+        }
+        return NewTopic(topic.name, topic.partitions, self._replication, topic_configs=configs)
+
+    async def send(self, topic: str, headers: Headers, value: bytes) -> None:
+        done = await self.post(topic, headers, value)
+        try:
+            await done
+        except (KafkaError, OSError) as error:
+            raise BusUnavailable(retry_after_s=2, reason=f"not acknowledged: {type(error).__name__}") from error
+
+    async def post(self, topic: str, headers: Headers, value: bytes) -> asyncio.Future[None]:
+        try:
+            return await self._started().send(topic, value, headers=headers)  # type: ignore[no-any-return]
+        except (KafkaError, OSError) as error:
+            raise BusUnavailable(retry_after_s=2, reason=f"not taken: {type(error).__name__}") from error
+
+    async def tail(self, topic: str, handle: Callable[[Message], None]) -> Tail:
+        consumer = AIOKafkaConsumer(
+            client_id=self._client_id,
+            enable_auto_commit=False,
+            auto_offset_reset="latest",
+            fetch_max_wait_ms=500,
+            max_poll_records=None,
+            **self._connection.options(),
+        )
+        partition = TopicPartition(topic, 0)
+        try:
+            await consumer.start()
+            consumer.assign([partition])
+            await consumer.seek_to_end(partition)
+            await consumer.position(partition)  # resolves the end now, not at the first fetch
+        except (KafkaError, OSError) as error:
+            await consumer.stop()
+            raise BusUnavailable(retry_after_s=2, reason=f"no replies: {type(error).__name__}") from error
+        return Tail(consumer, topic, handle)
+
+    async def work(
+        self, topics: Iterable[str], group: str, handle: Callable[[Message], Awaitable[None]], max_in_work: int
+    ) -> GroupMember:
+        options = self._connection.options() | {"client_id": self._client_id}
+        member = GroupMember(options, list(topics), group, handle, max_in_work)
+        await member.start()
+        return member
+
+
+class Tail:
+    """Reads one topic from its end and hands each record over in the event loop, without a task for each."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, topic: str, handle: Callable[[Message], None]) -> None:
+        self._consumer, self._topic, self._handle = consumer, topic, handle
+        self._task = asyncio.create_task(self._run(), name=f"tail {topic}")
+
+    async def _run(self) -> None:
+        consumer, topic, handle = self._consumer, self._topic, self._handle
+        while True:
+            try:
+                for records in (await consumer.getmany(timeout_ms=1_000)).values():
+                    for record in records:
+                        handle(Message(topic, record.headers, record.value or b""))
+            except (KafkaError, OSError):
+                log.warning("reading replies failed; trying again", topic=topic, exc_info=True)
+                await asyncio.sleep(0.2)
+
+    async def stop(self, timeout_s: float) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await self._consumer.stop()
+
+    @property
+    def in_work(self) -> int:
+        return 0
+
+    async def lag(self) -> dict[str, int]:
+        return {}

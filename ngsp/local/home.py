@@ -72,6 +72,11 @@ class Home:
         return self.base / "server.log"
 
     @property
+    def run_as(self) -> tuple[int, int] | None:
+        """User and group id the server's programs run under, where they are not our own."""
+        return (self.account.uid, self.account.gid) if self.account else None
+
+    @property
     def mark(self) -> str:
         """A name for the cluster that its processes carry on their command lines."""
         return "ngsp-" + _digest(self.base)

@@ -13,7 +13,6 @@ import re
 import shutil
 import signal
 import stat
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
@@ -27,6 +26,7 @@ from ngsp.local.process import (
     ServerProcess,
     end_all,
     processes_with,
+    run_program,
     send_all,
     tail_of,
     until,
@@ -130,7 +130,7 @@ class LocalPostgres:
                 stop_signal=signal.SIGINT,
                 environment=_SERVER_ENVIRONMENT,
                 folder=home.data,
-                run_as=(home.account.uid, home.account.gid) if home.account else None,
+                run_as=home.run_as,
             )
             await self._wait_until_ready(home, self._process)
         except BaseException:
@@ -267,25 +267,13 @@ def _make_cluster(home: Home) -> None:
         *("--encoding", "UTF8", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--locale", "C"),
         "--no-instructions",
     ]
-    account = home.account
-    done = subprocess.run(  # noqa: S603 - the program and its arguments are ours
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        cwd=staging,
-        env=_SERVER_ENVIRONMENT,
-        user=account.uid if account else None,
-        group=account.gid if account else None,
-        extra_groups=[] if account else None,
-        check=False,
-    )
-    if done.returncode != 0:
+    status, output = run_program(command, folder=staging, environment=_SERVER_ENVIRONMENT, run_as=home.run_as)
+    if status != 0:
         raise LocalServerError(
             Text(
                 vi="Không tạo được cơ sở dữ liệu trong {folder}:\n{log}",
                 en="The database in {folder} cannot be made:\n{log}",
-            ).format(folder=home.base, log=done.stdout.decode("utf-8", "replace"))
+            ).format(folder=home.base, log=output)
         )
     staging.rename(home.data)
 

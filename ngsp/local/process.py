@@ -74,7 +74,8 @@ class ServerProcess:
     """One running server and its guard.
 
     `stop_signal` is what the guard sends when the owner is gone. Output goes to `log`, started anew when it has grown
-    past 20 MB. `run_as` (user id, group id) drops root's rights before the program starts.
+    past 20 MB. `environment` None hands on our own. `run_as` (user id, group id) drops root's rights before the program
+    starts.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class ServerProcess:
         *,
         log: Path,
         stop_signal: signal.Signals,
-        environment: Mapping[str, str],
+        environment: Mapping[str, str] | None,
         folder: Path,
         run_as: tuple[int, int] | None = None,
     ) -> None:
@@ -96,7 +97,7 @@ class ServerProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=folder,
-                env=dict(environment),
+                env=environment,
                 start_new_session=True,
                 user=run_as[0] if run_as else None,
                 group=run_as[1] if run_as else None,
@@ -141,6 +142,34 @@ class ServerProcess:
         if self._guard.stdin is not None:
             self._guard.stdin.close()
         self._guard.wait()
+
+
+def run_program(
+    command: Sequence[str],
+    *,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    run_as: tuple[int, int] | None = None,
+    timeout_s: float = 120.0,
+) -> tuple[int, str]:
+    """Runs a program to its end, without input: its exit status and all it wrote. Exit status -1: it took too long."""
+    try:
+        done = subprocess.run(  # noqa: S603 - the program and its arguments are ours
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=environment,
+            user=run_as[0] if run_as else None,
+            group=run_as[1] if run_as else None,
+            extra_groups=[] if run_as else None,
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as expired:
+        return -1, f"{(expired.output or b'').decode('utf-8', 'replace')}\n> {timeout_s:.0f} s"
+    return done.returncode, done.stdout.decode("utf-8", "replace")
 
 
 async def until(condition: Callable[[], bool], timeout_s: float) -> bool:

@@ -95,7 +95,7 @@ class LoadResult:
 
     Closed loop: answers that arrived in the window, and `throughput_per_s` is their rate. Open loop: answers to the
     requests scheduled in the window, whenever they came, and `throughput_per_s` is those that came within it.
-    `cpu_s` is the generator's own processor time, warm-up included.
+    `cpu_s` is the generator's own processor time, and `answered_in_all` the 2xx answers, of the whole run.
     """
 
     mode: Mode
@@ -103,6 +103,7 @@ class LoadResult:
     rate_per_s: float | None
     window_s: float
     answered: int
+    answered_in_all: int
     throughput_per_s: float
     latency: Latency | None
     errors: Errors

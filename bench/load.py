@@ -66,6 +66,7 @@ class Book:
         self.end = self.measured_from + settings.duration_s
         self.latencies_s = array("d")
         self.answered_within = 0
+        self.answered_in_all = 0
         self.refused: Counter[str] = Counter()
         self.broken = 0
         self.example: str | None = None
@@ -76,7 +77,9 @@ class Book:
         if not 200 <= status < 300:
             self.refused[str(status)] += 1
             self._keep_example(first_bytes[:EXAMPLE_MAX_BYTES].decode(errors="replace"))
-        elif within if self.settings.rate_per_s is None else self.measured_from <= started < self.end:
+            return
+        self.answered_in_all += 1
+        if within if self.settings.rate_per_s is None else self.measured_from <= started < self.end:
             self.latencies_s.append(now - started)
             self.answered_within += within
 
@@ -96,6 +99,7 @@ class Book:
             rate_per_s=settings.rate_per_s,
             window_s=settings.duration_s,
             answered=len(self.latencies_s),
+            answered_in_all=self.answered_in_all,
             throughput_per_s=round(self.answered_within / settings.duration_s, 1),
             latency=Latency.of_seconds(self.latencies_s),
             errors=Errors(dict(self.refused), self.broken, unanswered, self.example),

@@ -59,6 +59,7 @@ def test_a_result_travels_as_json(answered: int) -> None:
         rate_per_s=100.0,
         window_s=1.5,
         answered=answered,
+        answered_in_all=answered + 1,
         throughput_per_s=1.3,
         latency=Latency.of_seconds([0.5] * answered),
         errors=Errors({"503": 2}, 1, 3, "HTTP/1.1 503"),

@@ -1,0 +1,45 @@
+"""The servers the tests share: one PostgreSQL and one Kafka for a run, started when first asked for."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ngsp.local.home import remove_abandoned
+from ngsp.local.kafka import LocalKafka, kafka_available
+from ngsp.local.postgres import LocalPostgres
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@pytest.fixture(scope="session")
+async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LocalPostgres]:
+    remove_abandoned(below=Path(tempfile.gettempdir()))
+    server = LocalPostgres(tmp_path_factory.mktemp("postgres"), print)
+    await server.start()
+    yield server
+    await server.remove()
+
+
+@pytest.fixture(scope="session")
+async def kafka(kafka_programs_present: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LocalKafka]:
+    server = LocalKafka(tmp_path_factory.mktemp("kafka"), print)
+    await server.start()
+    yield server
+    await server.remove()
+
+
+@pytest.fixture(scope="session")
+def kafka_programs_present() -> None:
+    """Skips where no Kafka can be had, and fails instead where CI says that it must be."""
+    available, reason = kafka_available()
+    if available:
+        return
+    if os.environ.get("CI", "").lower() in {"true", "1"}:
+        pytest.fail(f"CI=true, but {reason.en}", pytrace=False)
+    pytest.skip(reason.en)

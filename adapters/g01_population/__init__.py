@@ -1,0 +1,1 @@
+"""Look-up in the population database (Bộ Công an, G01.01), on synthetic citizens."""

@@ -1,0 +1,1 @@
+"""Look-up in the registry of enterprises (Bộ Tài chính, G12)."""

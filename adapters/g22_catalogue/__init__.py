@@ -1,0 +1,1 @@
+"""The shared catalogue of administrative units (Văn phòng Chính phủ, G22)."""

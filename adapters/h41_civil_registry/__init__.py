@@ -1,0 +1,1 @@
+"""Registration of births in the civil registry of Nghệ An (H41)."""

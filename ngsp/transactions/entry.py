@@ -1,0 +1,158 @@
+"""The canonical form of a log entry, version 1: what proofs are taken over, so it never changes.
+
+An entry is a JSON object in the form of RFC 8785 (JCS) that holds only strings, integers, arrays and objects, with
+ASCII member names: sorted names, no space, UTF-8. A member without a value is left out; there is no null. Times are
+RFC 3339 in UTC with microseconds; digests are base64url without padding. `docs/log-entry.md` lists the members with
+test vectors.
+
+No entry holds a payload, a token, an identity number or a name of a person: digests are keyed by the record's key.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+
+from ngsp.registry.model import Grant
+
+VERSION: Final = 1
+
+ACCEPTED, DELIVERED, SUCCEEDED, REFUSED, FAILED, EXPIRED, UNKNOWN, RESOLVED, REPEATED = range(1, 10)
+KINDS: Final[dict[int, str]] = {
+    ACCEPTED: "accepted",
+    DELIVERED: "delivered",
+    SUCCEEDED: "succeeded",
+    REFUSED: "refused",
+    FAILED: "failed",
+    EXPIRED: "expired",
+    UNKNOWN: "unknown",
+    RESOLVED: "resolved",
+    REPEATED: "repeated",
+}
+TERMINAL: Final = frozenset((SUCCEEDED, REFUSED, FAILED, EXPIRED, UNKNOWN))
+
+Row = tuple[datetime, str, int, bytes]
+"""An entry on its way into the log: at, transaction, kind, canonical bytes."""
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def moment(at: datetime) -> str:
+    """RFC 3339 in UTC with six digits of a second and `Z`."""
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond:06d}Z"
+
+
+def canonical(members: dict[str, Any]) -> bytes:
+    """The bytes of an entry. orjson with sorted keys is RFC 8785 for what an entry may hold."""
+    return orjson.dumps(members, option=orjson.OPT_SORT_KEYS)
+
+
+def digest_text(digest: bytes) -> str:
+    return urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def read(body: bytes) -> dict[str, Any]:
+    """The members of a stored entry."""
+    found: dict[str, Any] = orjson.loads(body)
+    return found
+
+
+class Scribe:
+    """Writes the entries of one gateway: knows node, instance and epoch, and keeps what repeats ready-made."""
+
+    def __init__(self, node: str, gateway: str, epoch: int) -> None:
+        self._node, self._gateway, self._epoch = node, gateway, epoch
+        self._grants: dict[tuple[str, int, str, str], orjson.Fragment] = {}
+
+    def _entry(self, kind: int, tx: str, at: datetime, members: dict[str, Any]) -> Row:
+        members["at"] = moment(at)
+        members["epoch"] = self._epoch
+        members["gateway"] = self._gateway
+        members["kind"] = KINDS[kind]
+        members["node"] = self._node
+        members["tx"] = tx
+        members["v"] = VERSION
+        return at, tx, kind, canonical(members)
+
+    def _grant(self, grant: Grant, mode: str) -> orjson.Fragment:
+        agreement, service = grant.agreement, grant.service
+        key = (agreement.id, agreement.version, grant.purpose, mode)
+        found = self._grants.get(key)
+        if found is None:
+            if len(self._grants) > 10_000:
+                self._grants.clear()
+            members = {
+                "adapter": service.adapter,
+                "agreement": agreement.id,
+                "agreement_version": agreement.version,
+                "consumer": agreement.consumer,
+                "fields": list(agreement.fields),
+                "legal_basis": agreement.legal_basis,
+                "mode": mode,
+                "provider": service.key.provider,
+                "purpose": grant.purpose,
+                "service": service.key.name,
+                "version": service.key.version,
+            }
+            found = self._grants[key] = orjson.Fragment(canonical(members))
+        return found
+
+    def accepted(
+        self,
+        tx: str,
+        at: datetime,
+        grant: Grant,
+        mode: str,
+        call: dict[str, str],
+        deadline: datetime,
+        size: int,
+        digest: bytes,
+    ) -> Row:
+        """`call`: client, and officer, dossier, procedure, consent and trace where the call has them."""
+        return self._entry(
+            ACCEPTED,
+            tx,
+            at,
+            {
+                "call": call,
+                "deadline": moment(deadline),
+                "grant": self._grant(grant, mode),
+                "request": {"bytes": size, "digest": digest_text(digest)},
+            },
+        )
+
+    def refused_call(
+        self, tx: str, at: datetime, call: dict[str, str], asked: dict[str, str], code: str, status: int, reason: str
+    ) -> Row:
+        """A call refused before acceptance: its only entry. `asked`: service path, purpose and agreement as asked."""
+        outcome = {"class": "refused-call", "code": code, "reason": reason, "status": status}
+        return self._entry(REFUSED, tx, at, {"asked": asked, "call": call, "outcome": outcome})
+
+    def delivered(self, tx: str, at: datetime, attempt: int) -> Row:
+        return self._entry(DELIVERED, tx, at, {"attempt": attempt})
+
+    def ended(
+        self,
+        kind: int,
+        tx: str,
+        at: datetime,
+        outcome: dict[str, Any],
+        reply: tuple[int, bytes] | None = None,
+        timings_us: dict[str, int] | None = None,
+    ) -> Row:
+        """A terminal entry, or *resolved*, or *repeated*.
+
+        `outcome`: `class`, `code`, `status` and, where there is one, `provider_code`; for *resolved* also `state`.
+        `reply`: size and keyed digest of the bytes as the caller gets them.
+        """
+        members: dict[str, Any] = {"outcome": outcome}
+        if reply is not None:
+            members["reply"] = {"bytes": reply[0], "digest": digest_text(reply[1])}
+        if timings_us is not None:
+            members["timings_us"] = timings_us
+        return self._entry(kind, tx, at, members)

@@ -1,0 +1,180 @@
+"""What a write may carry besides entries: keys claimed, submissions for the outbox, outcomes only one may write.
+
+All of it happens in the writer's transaction, set by set, before the COPY of the entries. A write that loses (its key
+is taken, its transaction is closed already) stores nothing and gets the reason as its answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Literal
+
+import asyncpg
+
+
+@dataclass(frozen=True, slots=True)
+class KeyClaim:
+    """An idempotency key: the first write with (client, key) wins."""
+
+    client: str
+    key: str
+    digest: bytes
+    tx: str
+    mode: str
+    at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """A submission as the relay finds it. `body` is sealed under the record's key."""
+
+    tx: str
+    service: str
+    agreement: str
+    agreement_version: int
+    purpose: str
+    client: str
+    officer: str
+    dossier: str
+    traceparent: str
+    accepted_at: datetime
+    deadline: datetime
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReply:
+    """The outcome a repeat or the caller of a submission is given. `code`: of the error, empty for success."""
+
+    tx: str
+    at: datetime
+    expires_at: datetime
+    code: str
+    provider_code: str
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """`close`: the submission whose outbox row must be open and is closed by this write.
+
+    `once`: (transaction, what) that only one write ever may do, e.g. resolve an unknown.
+    `delivered`: a submission whose first publication this write records, if it is still open.
+    """
+
+    claim: KeyClaim | None = None
+    outbox: OutboxRow | None = None
+    close: str = ""
+    once: tuple[str, str] | None = None
+    delivered: str = ""
+    reply: StoredReply | None = None
+    subjects: tuple[tuple[bytes, str, datetime], ...] = ()
+
+
+Answer = Literal["key-taken", "closed", "done-before"]
+
+_CLAIM = """
+INSERT INTO idempotency_keys (client, key, digest, tx, mode, at, expires_at)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::uuid[], $5::text[], $6::timestamptz[], $7::timestamptz[])
+ON CONFLICT DO NOTHING RETURNING tx::text"""
+_CLOSE = """
+UPDATE outbox SET state = 'closed', body = ''
+WHERE tx = ANY($1::uuid[]) AND state = 'open' RETURNING tx::text"""
+_OPEN = "SELECT tx::text FROM outbox WHERE tx = ANY($1::uuid[]) AND state = 'open' ORDER BY tx FOR SHARE"
+_ONCE = """
+INSERT INTO resolutions (tx, what) SELECT * FROM unnest($1::uuid[], $2::text[])
+ON CONFLICT DO NOTHING RETURNING tx::text, what"""
+_REPLY = """
+INSERT INTO replies (tx, at, expires_at, code, provider_code, body)
+SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::text[], $5::text[], $6::bytea[])
+ON CONFLICT (tx) DO UPDATE SET at = excluded.at, expires_at = excluded.expires_at, code = excluded.code,
+    provider_code = excluded.provider_code, body = excluded.body"""
+_OUTBOX_FIELDS = tuple(field.name for field in fields(OutboxRow))
+
+
+@dataclass(slots=True)
+class _Sorted:
+    """The extras of a batch, kind by kind, with the index of the write each belongs to."""
+
+    answers: dict[int, Answer] = field(default_factory=dict)
+
+    def lose(self, index: int, answer: Answer) -> None:
+        self.answers[index] = answer
+
+
+async def apply_extras(connection: asyncpg.Connection, extras: list[Extras | None]) -> dict[int, Answer]:
+    """Does what `extras` ask, inside the writer's transaction. Returns the index of each write that lost, and why."""
+    found = [(index, extra) for index, extra in enumerate(extras) if extra is not None]
+    outcome = _Sorted()
+    await _claim(connection, found, outcome)
+    await _guard(connection, found, outcome)
+    winners = [extra for index, extra in found if index not in outcome.answers]
+    outbox = [extra.outbox for extra in winners if extra.outbox is not None]
+    if outbox:
+        rows = [(*(getattr(row, name) for name in _OUTBOX_FIELDS), row.accepted_at, "open", 0) for row in outbox]
+        await connection.copy_records_to_table(
+            "outbox", records=rows, columns=(*_OUTBOX_FIELDS, "next_at", "state", "attempts")
+        )
+    replies = {extra.reply.tx: extra.reply for extra in winners if extra.reply is not None}
+    if replies:
+        r = list(replies.values())
+        await connection.execute(
+            _REPLY,
+            [x.tx for x in r],
+            [x.at for x in r],
+            [x.expires_at for x in r],
+            [x.code for x in r],
+            [x.provider_code for x in r],
+            [x.body for x in r],
+        )
+    subjects = [subject for extra in winners for subject in dict.fromkeys(extra.subjects)]
+    if subjects:
+        await connection.copy_records_to_table("subjects", records=subjects, columns=("subject", "tx", "at"))
+    return outcome.answers
+
+
+async def _claim(connection: asyncpg.Connection, found: list[tuple[int, Extras]], outcome: _Sorted) -> None:
+    claims = [(index, extra.claim) for index, extra in found if extra.claim is not None]
+    if not claims:
+        return
+    # In the order of the key: two gateways that claim the same keys at once never wait for each other in a ring.
+    c = sorted((claim for _, claim in claims), key=lambda claim: (claim.client, claim.key))
+    columns = ([x.client for x in c], [x.key for x in c], [x.digest for x in c], [x.tx for x in c],
+               [x.mode for x in c], [x.at for x in c], [x.expires_at for x in c])  # fmt: skip
+    won = {row["tx"] for row in await connection.fetch(_CLAIM, *columns)}
+    for index, claim in claims:
+        if claim.tx not in won:
+            outcome.lose(index, "key-taken")
+
+
+async def _guard(connection: asyncpg.Connection, found: list[tuple[int, Extras]], outcome: _Sorted) -> None:
+    closing = [(index, extra.close) for index, extra in found if extra.close]
+    if closing:
+        await _lock_in_order(connection, [tx for _, tx in closing])
+        closed = {row["tx"] for row in await connection.fetch(_CLOSE, [tx for _, tx in closing])}
+        for index, tx in closing:
+            if tx not in closed:
+                outcome.lose(index, "closed")
+            closed.discard(tx)
+    delivered = [(index, extra.delivered) for index, extra in found if extra.delivered]
+    if delivered:
+        still = {row["tx"] for row in await connection.fetch(_OPEN, [tx for _, tx in delivered])}
+        for index, tx in delivered:
+            if tx not in still:
+                outcome.lose(index, "closed")
+    once = [(index, extra.once) for index, extra in found if extra.once is not None and index not in outcome.answers]
+    if once:
+        pairs = sorted({pair for _, pair in once})
+        rows = await connection.fetch(_ONCE, [tx for tx, _ in pairs], [what for _, what in pairs])
+        won = {(row["tx"], row["what"]) for row in rows}
+        for index, pair in once:
+            if pair not in won:
+                outcome.lose(index, "done-before")
+            won.discard(pair)
+
+
+async def _lock_in_order(connection: asyncpg.Connection, txs: list[str]) -> None:
+    """Row locks in one order everywhere, so that two gateways closing the same submissions never form a ring."""
+    await connection.execute("SELECT 1 FROM outbox WHERE tx = ANY($1::uuid[]) ORDER BY tx FOR UPDATE", txs)

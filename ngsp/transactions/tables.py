@@ -1,0 +1,235 @@
+"""The tables of the transaction log and of what stands beside it.
+
+`entries` is partitioned by month of `at` and never updated; `record_keys` likewise but for erasure. What a filter needs
+is in `transactions`, one row each, kept by the projector.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.types import UserDefinedType
+
+from ngsp.database import metadata
+
+Moment = DateTime(timezone=True)
+
+
+class Xid8(UserDefinedType[str]):
+    """PostgreSQL's 64-bit transaction id."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        return "xid8"
+
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("xid", Xid8(), nullable=False, server_default=text("pg_current_xact_id()")),
+    Column("seq", Integer, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("tx", Uuid, nullable=False),
+    Column("kind", SmallInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("ix_entries_tx", "tx"),
+    Index("ix_entries_xid_seq", "xid", "seq"),
+    postgresql_partition_by="RANGE (at)",
+)
+
+record_keys = Table(
+    "record_keys",
+    metadata,
+    Column("at", Moment, nullable=False),
+    Column("tx", Uuid, nullable=False),
+    Column("wrapped", LargeBinary, nullable=False),
+    Index("ix_record_keys_tx", "tx"),
+    postgresql_partition_by="RANGE (at)",
+)
+
+subjects = Table(
+    "subjects",
+    metadata,
+    Column("subject", LargeBinary, nullable=False),
+    Column("tx", Uuid, nullable=False),
+    Column("at", Moment, nullable=False),
+    PrimaryKeyConstraint("subject", "tx"),
+)
+
+transactions = Table(
+    "transactions",
+    metadata,
+    Column("tx", Uuid, primary_key=True),
+    Column("place", BigInteger, nullable=False),
+    Column("accepted_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    Column("state", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("client", Text, nullable=False),
+    Column("consumer", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("adapter", Text, nullable=False),
+    Column("agreement", Text, nullable=False),
+    Column("agreement_version", Integer, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("officer", Text),
+    Column("dossier", Text),
+    Column("procedure", Text),
+    Column("trace", Text),
+    Column("gateway", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("code", Text),
+    Column("failure_class", Text),
+    Column("provider_code", Text),
+    Column("status", SmallInteger),
+    Column("request_bytes", Integer),
+    Column("reply_bytes", Integer),
+    Column("duration_us", BigInteger),
+    Index("ix_transactions_place", "place", unique=True),
+    Index("ix_transactions_consumer_place", "consumer", "place"),
+    Index("ix_transactions_provider_place", "provider", "place"),
+    Index("ix_transactions_service_place", "service", "place"),
+    Index("ix_transactions_dossier", "dossier", postgresql_where=text("dossier IS NOT NULL")),
+    Index("ix_transactions_trace", "trace", postgresql_where=text("trace IS NOT NULL")),
+    Index("ix_transactions_officer", "officer", "place", postgresql_where=text("officer IS NOT NULL")),
+    Index("ix_transactions_not_well", "state", "place", postgresql_where=text("state <> 'succeeded'")),
+    Index("ix_transactions_accepted_at", "accepted_at", postgresql_using="brin"),
+)
+
+projection = Table(
+    "projection",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("xid", Xid8(), nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("horizon", Xid8(), nullable=False),
+    Column("place", BigInteger, nullable=False),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("tx", Uuid, primary_key=True),
+    Column("service", Text, nullable=False),
+    Column("agreement", Text, nullable=False),
+    Column("agreement_version", Integer, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("client", Text, nullable=False),
+    Column("officer", Text, nullable=False),
+    Column("dossier", Text, nullable=False),
+    Column("traceparent", Text, nullable=False),
+    Column("accepted_at", Moment, nullable=False),
+    Column("deadline", Moment, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", Moment, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("ix_outbox_due", "next_at", postgresql_where=text("state = 'open'")),
+    Index("ix_outbox_closed", "deadline", postgresql_where=text("state = 'closed'")),
+)
+
+replies = Table(
+    "replies",
+    metadata,
+    Column("tx", Uuid, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False, index=True),
+    Column("code", Text, nullable=False),
+    Column("provider_code", Text, nullable=False),
+    Column("body", LargeBinary),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("client", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("tx", Uuid, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    PrimaryKeyConstraint("client", "key"),
+)
+
+resolutions = Table(
+    "resolutions",
+    metadata,
+    Column("tx", Uuid, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("at", Moment, nullable=False, server_default=text("now()")),
+    PrimaryKeyConstraint("tx", "what"),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("tx", Uuid),
+    Column("service", Text, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Moment, nullable=False, server_default=text("now()")),
+    Column("state", Text, nullable=False, server_default=text("'held'")),
+    Column("wrapped", LargeBinary),
+    Column("body", LargeBinary),
+    Column("decided_by", Text),
+    Column("decided_at", Moment),
+    Column("decision_reason", Text),
+    Index("ix_quarantine_state", "state", "id"),
+)
+
+gateways = Table(
+    "gateways",
+    metadata,
+    Column("instance", Text, primary_key=True),
+    Column("epoch", Integer, nullable=False),
+    Column("slot", SmallInteger, unique=True),
+    Column("seen_at", Moment, nullable=False),
+    Column("fenced_xid", Xid8(), nullable=False),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("until", Moment, nullable=False),
+)
+
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("agreement", Text, nullable=False),
+    Column("window", Text, nullable=False),
+    Column("starts_at", Moment, nullable=False),
+    Column("leased", Integer, nullable=False),
+    PrimaryKeyConstraint("agreement", "window", "starts_at"),
+)
+
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("minute", Moment, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("gateway", Text, nullable=False),
+    Column("count", Integer, nullable=False),
+    PrimaryKeyConstraint("minute", "address", "code", "gateway"),
+)

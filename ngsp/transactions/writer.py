@@ -16,6 +16,7 @@ What always holds:
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -28,12 +29,15 @@ import structlog
 
 from ngsp.database import connect
 from ngsp.errors import LogUnavailable
-from ngsp.transactions.entry import Row
+from ngsp.messages import uuid7
+from ngsp.transactions.entry import Row, now
 from ngsp.transactions.extras import Extras, apply_extras
 
 MOST_IN_BATCH = 1024
 MOST_QUEUED = 20_000
 WATCH_EVERY_S = 0.25
+PROBE_PAUSE_S = 0.5
+PROBE_BYTES = 65_536
 RECONNECT_MIN_S, RECONNECT_MAX_S = 0.05, 1.0
 FENCED = "NG001"
 ROLLED_BACK = "40"
@@ -214,10 +218,13 @@ class LogWriter:
         """Nothing of the batch is committed: acceptances whose callers were told so may go."""
         return [write for write in batch if write.keep or not write.done.done()]
 
+    async def _connected(self) -> asyncpg.Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect(self._url, name=self._name, command_timeout_s=self._timeout_s)
+        return self._connection
+
     async def _commit(self, batch: list[Write], progress: _Progress) -> None:
-        connection = self._connection
-        if connection is None or connection.is_closed():
-            connection = self._connection = await connect(self._url, name=self._name, command_timeout_s=self._timeout_s)
+        connection = await self._connected()
         await connection.execute(self._begin)
         answers: dict[int, Any] = {}
         if any(write.extras is not None for write in batch):

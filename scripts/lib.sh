@@ -24,12 +24,13 @@ may_install() {
   command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
 }
 
-# apt_install PACKAGE…: without questions; its output is shown only when it fails.
+# apt_install PACKAGE…: without questions, and what is there already is not upgraded; shows its output when it fails.
 apt_install() {
   local log
   log=$(mktemp)
   if as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q </dev/null >"$log" 2>&1 \
-    && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" </dev/null >>"$log" 2>&1; then
+    && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-upgrade \
+      --no-install-recommends "$@" </dev/null >>"$log" 2>&1; then
     rm -f "$log"
     return 0
   fi

@@ -1,0 +1,34 @@
+"""Tables of the identity side: keys that sign access tokens, and assertions that were used."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, DateTime, Index, LargeBinary, PrimaryKeyConstraint, Table, Text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from ngsp.database import metadata
+
+Moment = DateTime(timezone=True)
+
+signing_keys = Table(
+    "signing_keys",
+    metadata,
+    Column("kid", Text, nullable=False),
+    Column("public_jwk", JSONB, nullable=False),
+    # PKCS #8 DER, sealed by the vault under the key's kid.
+    Column("private_sealed", LargeBinary, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("signs_from", Moment, nullable=False),
+    Column("signs_until", Moment),
+    Column("verifies_until", Moment),
+    PrimaryKeyConstraint("kid"),
+)
+
+used_assertions = Table(
+    "used_assertions",
+    metadata,
+    Column("client", Text, nullable=False),
+    Column("jti", Text, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    PrimaryKeyConstraint("client", "jti"),
+    Index("ix_used_assertions_expires_at", "expires_at"),
+)

@@ -75,6 +75,8 @@ class NgspError(Exception):
         self.retry_after_s = retry_after_s
         self.members = members or {}
         self.reason = reason or self.code
+        self.transaction = ""
+        """Set where the error is an earlier transaction's stored outcome."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

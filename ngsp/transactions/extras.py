@@ -6,7 +6,7 @@ is taken, its transaction is closed already) stores nothing and gets the reason 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 from datetime import datetime
 from typing import Literal
 
@@ -57,6 +57,18 @@ class StoredReply:
 
 
 @dataclass(frozen=True, slots=True)
+class QuarantineRow:
+    """What must not travel on, sealed under the record's key `wrapped`, with the reason for operators."""
+
+    tx: str
+    service: str
+    what: str
+    reason: str
+    wrapped: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Extras:
     """`close`: the submission whose outbox row must be open and is closed by this write.
 
@@ -71,6 +83,7 @@ class Extras:
     delivered: str = ""
     reply: StoredReply | None = None
     subjects: tuple[tuple[bytes, str, datetime], ...] = ()
+    aside: QuarantineRow | None = None
 
 
 Answer = Literal["key-taken", "closed", "done-before"]
@@ -132,6 +145,10 @@ async def apply_extras(connection: asyncpg.Connection, extras: list[Extras | Non
     subjects = [subject for extra in winners for subject in dict.fromkeys(extra.subjects)]
     if subjects:
         await connection.copy_records_to_table("subjects", records=subjects, columns=("subject", "tx", "at"))
+    aside = [astuple(extra.aside) for extra in winners if extra.aside is not None]
+    if aside:
+        columns = tuple(column.name for column in fields(QuarantineRow))
+        await connection.copy_records_to_table("quarantine", records=aside, columns=columns)
     return outcome.answers
 
 

@@ -1,0 +1,223 @@
+"""Submissions after acceptance: the relay publishes what the outbox holds, the outcomes come back and close it.
+
+At least once to the adapter, whose inbox makes the effect happen once; exactly one terminal entry, because the outbox
+row can be closed only once. Losing a whole topic loses nothing: what has no outcome is published again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import datetime, timedelta
+
+import asyncpg
+import structlog
+
+from ngsp.bus.base import Bus, Message, Subscription
+from ngsp.conclusion import conclude, no_answer
+from ngsp.config import Settings
+from ngsp.errors import AgreementRevoked, BusUnavailable, Expired, OutcomeUnknown, ReplyErased
+from ngsp.messages import OUTCOMES_TOPIC, Envelope, Reply
+from ngsp.registry.model import Snapshot
+from ngsp.registry.store import Registry
+from ngsp.strays import Strays, grant_of
+from ngsp.transactions import entry
+from ngsp.transactions.log import REQUEST_AAD, Conclusion, PutAside, TransactionLog
+from ngsp.vault import Vault, VaultError
+
+GATEWAYS_GROUP = "ngsp.gateways"
+MOST_OUTCOMES_IN_WORK = 256
+
+log = structlog.get_logger(__name__)
+
+_WITH_KEY = "(SELECT wrapped FROM record_keys w WHERE w.tx = o.tx) AS wrapped"
+_DUE = f"""
+SELECT o.*, o.tx::text AS id, {_WITH_KEY} FROM outbox o
+WHERE o.state = 'open' AND o.next_at <= $1 ORDER BY o.next_at LIMIT $2"""  # noqa: S608  # constants only
+_TAKE = """
+UPDATE outbox o SET attempts = o.attempts + 1, next_at = due.next_at
+FROM (SELECT unnest($1::uuid[]) AS tx, unnest($2::timestamptz[]) AS next_at) due
+WHERE o.tx = due.tx AND o.state = 'open' RETURNING o.tx::text AS id"""
+_POSTPONE = "UPDATE outbox SET next_at = $2 WHERE tx = $1 AND state = 'open'"
+_HOLD = "UPDATE outbox SET state = 'held' WHERE tx = $1 AND state = 'open'"
+_HELD_TOO_LONG = "UPDATE outbox SET state = 'open', next_at = $1 WHERE state = 'held' AND deadline <= $1"
+_ASIDE = """INSERT INTO quarantine (tx, service, what, reason) VALUES ($1, $2, 'submission', $3)"""
+_ONE = f"""
+SELECT o.*, o.tx::text AS id, {_WITH_KEY},
+       (SELECT body FROM entries e WHERE e.tx = o.tx AND e.kind = 1) AS accepted
+FROM outbox o WHERE o.tx = $1"""  # noqa: S608  # constants only
+
+
+class Relay:
+    """Publishes due submissions. One gateway at a time holds its lease; two at once would only deliver twice."""
+
+    def __init__(
+        self, pool: asyncpg.Pool, bus: Bus, registry: Registry, transactions: TransactionLog, vault: Vault,
+        settings: Settings,
+    ) -> None:  # fmt: skip
+        self._pool, self._bus, self._registry, self._log = pool, bus, registry, transactions
+        self._vault, self._settings = vault, settings
+        self.wake = asyncio.Event()
+
+    async def step(self) -> int:
+        """Handle what is due; returns how many submissions that were."""
+        if self._bus.trouble():
+            return 0
+        now = entry.now()
+        await self._pool.execute(_HELD_TOO_LONG, now)
+        rows = await self._pool.fetch(_DUE, now, self._settings.relay_batch)
+        snapshot = self._registry.snapshot
+        ready = [row for row in rows if await self._may_go(row, snapshot, now)]
+        if ready:
+            await self._publish(ready, now)
+        return len(rows)
+
+    async def _may_go(self, row: asyncpg.Record, snapshot: Snapshot, now: datetime) -> bool:
+        """True where `row` is to be published now; otherwise it has been ended or put off here."""
+        if row["deadline"] <= now:
+            await self._end(row, self._too_late(row, snapshot))
+            return False
+        agreement = snapshot.agreements.get(row["agreement"])
+        if agreement is None or not agreement.in_force(now):
+            if row["attempts"] == 0:
+                await self._end(row, Conclusion(entry.REFUSED, "access", AgreementRevoked()))
+            else:
+                # It may be done already: it is not sent again, and ends with its outcome or as unknown.
+                await self._pool.execute(_POSTPONE, row["tx"], row["deadline"])
+            return False
+        service = snapshot.services.get(row["service"])
+        if service is None or service.state != "active":
+            await self._pool.execute(_POSTPONE, row["tx"], min(row["deadline"], now + timedelta(seconds=5)))
+            return False
+        return True
+
+    def _too_late(self, row: asyncpg.Record, snapshot: Snapshot) -> Conclusion:
+        service = snapshot.services.get(row["service"])
+        if row["attempts"] == 0 or service is None:
+            members = {"outcome_unknown": False, "safe_to_repeat": True}
+            return Conclusion(entry.EXPIRED, "deadline", Expired(members=members))
+        return no_answer(service)
+
+    async def _end(self, row: asyncpg.Record, conclusion: Conclusion) -> None:
+        await self._log.conclude_submission(row["id"], row["service"], None, conclusion)
+
+    async def _publish(self, rows: list[asyncpg.Record], now: datetime) -> None:
+        envelopes = []
+        for row in rows:
+            envelope = await self._envelope(row)
+            if envelope is not None:
+                envelopes.append((row, envelope))
+        if not envelopes:
+            return
+        # Counted before it is published: a row with no attempt has surely never left.
+        again = [
+            now + timedelta(seconds=self._pause_s(self._settings.redeliver_s, row["attempts"])) for row, _ in envelopes
+        ]
+        taken = {record["id"] for record in await self._pool.fetch(_TAKE, [row["tx"] for row, _ in envelopes], again)}
+        await asyncio.gather(*(self._send(row, envelope) for row, envelope in envelopes if envelope.id in taken))
+
+    async def _envelope(self, row: asyncpg.Record) -> Envelope | None:
+        """The message for `row`, or None where it cannot be opened: then it is ended or put aside."""
+        if row["wrapped"] is None:
+            await self._end(row, Conclusion(entry.FAILED, "erased", ReplyErased()))
+            return None
+        snapshot = self._registry.snapshot
+        try:
+            body = self._vault.unwrap(row["wrapped"], row["id"]).open(row["body"], REQUEST_AAD)
+        except VaultError as error:
+            log.error("a submission cannot be opened; it is put aside", transaction=row["id"], reason=str(error))
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(_HOLD, row["tx"])
+                await connection.execute(_ASIDE, row["tx"], row["service"], str(error))
+            return None
+        service, agreement = snapshot.services[row["service"]], snapshot.agreements[row["agreement"]]
+        return Envelope(
+            id=row["id"],
+            service=row["service"],
+            deadline_ms=int(row["deadline"].timestamp() * 1000),
+            purpose=row["purpose"],
+            fields=agreement.fields,
+            schema=service.schema_version,
+            reply_to=OUTCOMES_TOPIC,
+            body=body,
+            attempt=row["attempts"] + 1,
+            consumer=agreement.consumer,
+            officer=row["officer"],
+            dossier=row["dossier"],
+            traceparent=row["traceparent"],
+        )
+
+    async def _send(self, row: asyncpg.Record, envelope: Envelope) -> None:
+        topic = self._registry.snapshot.services[row["service"]].key.request_topic
+        try:
+            await self._bus.send(topic, envelope.headers(), envelope.body)
+        except BusUnavailable as error:
+            log.warning("a submission was not published; it is tried again", transaction=row["id"], reason=error.reason)
+            await self._pool.execute(_POSTPONE, row["tx"], entry.now() + timedelta(seconds=self._settings.retry_min_s))
+            return
+        if envelope.attempt == 1:
+            await self._log.delivered(row["id"], envelope.attempt)
+
+    def _pause_s(self, first_s: float, attempts: int) -> float:
+        """Doubles from `first_s` to the longest pause, half of it random, so that retries do not come in step."""
+        pause_s = min(self._settings.retry_max_s, first_s * 2 ** min(attempts, 20))
+        return pause_s * random.uniform(0.5, 1.0)
+
+
+class Outcomes:
+    """Takes replies to submissions, as one group with the other gateways, and ends the transactions."""
+
+    def __init__(
+        self, pool: asyncpg.Pool, bus: Bus, registry: Registry, transactions: TransactionLog, vault: Vault,
+        strays: Strays, settings: Settings,
+    ) -> None:  # fmt: skip
+        self._pool, self._bus, self._registry, self._log = pool, bus, registry, transactions
+        self._vault, self._strays, self._settings = vault, strays, settings
+        self.subscription: Subscription | None = None
+
+    async def start(self) -> None:
+        self.subscription = await self._bus.work([OUTCOMES_TOPIC], GATEWAYS_GROUP, self._take, MOST_OUTCOMES_IN_WORK)
+
+    async def stop(self, timeout_s: float) -> None:
+        if self.subscription:
+            await self.subscription.stop(timeout_s)
+
+    async def _take(self, message: Message) -> None:
+        """MUST raise while the outcome cannot be written: the message then comes again."""
+        try:
+            reply = Reply.read(message.headers, message.value)
+            row = await self._pool.fetchrow(_ONE, reply.id)
+        except (KeyError, ValueError, asyncpg.DataError) as error:
+            log.error("a message that is no outcome was dropped", topic=message.topic, error=type(error).__name__)
+            return
+        if row is None:
+            log.error("an outcome of no known submission was dropped", transaction=reply.id, adapter=reply.adapter)
+        elif row["state"] == "closed":
+            await self._strays.handle(reply)
+        elif reply.status == "retry":
+            await self._retry_later(row)
+        elif not await self._conclude(row, reply):
+            await self._strays.handle(reply)
+
+    async def _retry_later(self, row: asyncpg.Record) -> None:
+        pause_s = min(self._settings.retry_max_s, self._settings.retry_min_s * 2 ** min(row["attempts"], 20))
+        at = entry.now() + timedelta(seconds=pause_s * random.uniform(0.5, 1.0))
+        await self._pool.execute(_POSTPONE, row["tx"], min(at, row["deadline"]))
+
+    async def _conclude(self, row: asyncpg.Record, reply: Reply) -> bool:
+        snapshot = self._registry.snapshot
+        if row["wrapped"] is None:
+            conclusion = Conclusion(entry.FAILED, "erased", ReplyErased())
+            return await self._log.conclude_submission(row["id"], row["service"], None, conclusion)
+        key = self._vault.unwrap(row["wrapped"], row["id"])
+        grant = grant_of(snapshot, entry.read(row["accepted"])["grant"])
+        if grant is None:
+            aside = PutAside("outcome", "the service or agreement is no longer known", reply.body)
+            conclusion = Conclusion(entry.FAILED, "access", AgreementRevoked(), adapter=reply.adapter, aside=aside)
+        elif reply.status == "expired" and row["attempts"] > 1 and grant.service.effect == "idempotent":
+            # Another delivery of the same message may have been done: only an inbox could say that none was.
+            members = {"outcome_unknown": True, "safe_to_repeat": True}
+            conclusion = Conclusion(entry.UNKNOWN, "deadline", OutcomeUnknown(members=members), adapter=reply.adapter)
+        else:
+            conclusion = conclude(grant, reply)
+        return await self._log.conclude_submission(row["id"], row["service"], key, conclusion)

@@ -1,0 +1,254 @@
+"""THE request path. `Exchange.call` reads top to bottom as the life of a request.
+
+    authenticate → service and agreement → strict parse, schema → quota → log ACCEPTED (durable) → bus → adapter →
+    reply → schema, cut to the granted fields → log OUTCOME (durable) → answer
+
+A refusal, a timeout, a caller that went away and a crash each end in a terminal entry: refusals here, timeouts as
+*unknown*, crashes by the sweep (`ngsp/sweep.py`). Submissions leave after ACCEPTED; `ngsp/delivery.py` goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from ngsp.access import authorise, subjects_in
+from ngsp.asking import Asker
+from ngsp.conclusion import conclude, no_answer
+from ngsp.errors import (
+    BusUnavailable,
+    KeyRequired,
+    LogUnavailable,
+    NgspError,
+    SchemaMismatch,
+    Unauthenticated,
+)
+from ngsp.identity.model import Caller
+from ngsp.identity.tokens import Tokens
+from ngsp.messages import Mode, call_headers
+from ngsp.quota import Quotas
+from ngsp.registry.model import Grant, Service
+from ngsp.registry.store import Registry
+from ngsp.repeats import Repeats
+from ngsp.strictjson import parse
+from ngsp.telemetry import Metrics
+from ngsp.transactions import entry
+from ngsp.transactions.log import Conclusion, Transaction, TransactionLog, trace_id
+from ngsp.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call as HTTP brought it: headers read and checked for form, the body not yet read.
+
+    `path`: of the service. `wait_s`: the caller's own limit, 0 for none. `read_body(most)` gives the body's bytes or
+    raises what is wrong with it.
+    """
+
+    transaction: str
+    path: str
+    authorization: bytes
+    purpose: str
+    read_body: Callable[[int], Awaitable[bytes]]
+    agreement: str = ""
+    officer: str = ""
+    dossier: str = ""
+    procedure: str = ""
+    consent: str = ""
+    idempotency_key: str = ""
+    traceparent: str = ""
+    wait_s: float = 0.0
+    respond_async: bool = False
+    malformed: NgspError | None = None
+    """What is wrong with the headers: told only to a caller who has been authenticated."""
+
+    def kept(self, client: str) -> dict[str, str]:
+        """What the entry keeps of it; members without a value are left out."""
+        found = {
+            "client": client,
+            "consent": self.consent,
+            "dossier": self.dossier,
+            "officer": self.officer,
+            "procedure": self.procedure,
+            "trace": trace_id(self.traceparent),
+        }
+        return {name: value for name, value in found.items() if value}
+
+    def asked(self) -> dict[str, str]:
+        found = {"agreement": self.agreement, "purpose": self.purpose, "service": self.path}
+        return {name: value[:120] for name, value in found.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the caller gets where nothing went wrong: 200 with the reply's bytes, or 202 where it is on its way."""
+
+    status: int
+    transaction: str
+    body: bytes = b""
+
+
+@dataclass(slots=True)
+class Clock:
+    """Stage timings of one call, in microseconds."""
+
+    started_ns: int = field(default_factory=time.perf_counter_ns)
+    lap_ns: int = 0
+    stages_us: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.lap_ns = self.started_ns
+
+    def lap(self, stage: str) -> None:
+        now_ns = time.perf_counter_ns()
+        self.stages_us[stage] = (now_ns - self.lap_ns) // 1000
+        self.lap_ns = now_ns
+
+
+class Exchange:
+    """The request path of one gateway, with its collaborators."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        tokens: Tokens,
+        quotas: Quotas,
+        log: TransactionLog,
+        asker: Asker,
+        repeats: Repeats,
+        vault: Vault,
+        metrics: Metrics,
+        on_submission: Callable[[], None],
+    ) -> None:
+        self._registry, self._tokens, self._quotas, self._log = registry, tokens, quotas, log
+        self._asker, self._repeats, self._vault, self._metrics = asker, repeats, vault, metrics
+        self._on_submission = on_submission
+
+    async def call(self, call: Call) -> Answer:
+        """Carries `call` through. Raises the `NgspError` it ends with; its terminal entry is durable by then."""
+        clock = Clock()
+        caller = await self._authenticate(call)
+        try:
+            grant = self._authorise(call, caller)
+            mode = self._mode(call, grant.service)
+            body = await call.read_body(grant.service.max_body_bytes)
+            request = self._validate(grant.service, body)
+            if not self._quotas.try_charge(grant.agreement, time.time()):
+                await self._quotas.charge(grant.agreement, time.time())
+        except NgspError as error:
+            await self._refuse(call, caller, error)
+            raise
+        transaction = self._open(call, caller, grant, mode, body, request, clock)
+        clock.lap("admit")
+        if await self._log.accept(transaction) == "key-taken":
+            return await self._repeat(call, transaction)
+        clock.lap("log_accept")
+        if mode == "submission":
+            self._on_submission()
+            self._metrics.exchange(grant.service.path, "accepted", "", clock.stages_us)
+            return Answer(202, transaction.id)
+        conclusion = await self._ask(transaction, clock)
+        await self._log.conclude(transaction, conclusion)
+        clock.lap("log_outcome")
+        self._metrics.exchange(grant.service.path, entry.KINDS[conclusion.kind], conclusion.code, clock.stages_us)
+        if conclusion.error is not None:
+            raise conclusion.error
+        return Answer(200, transaction.id, conclusion.body)
+
+    async def _authenticate(self, call: Call) -> Caller:
+        return await self._tokens.authenticate_fresh(call.authorization, self._registry.snapshot, time.time())
+
+    def _authorise(self, call: Call, caller: Caller) -> Grant:
+        if "exchange" not in caller.scopes:
+            raise Unauthenticated(reason="the token has no exchange scope")
+        if call.malformed is not None:
+            raise call.malformed
+        return authorise(
+            self._registry.snapshot,
+            caller.client,
+            call.path,
+            purpose=call.purpose,
+            agreement_id=call.agreement,
+            officer=call.officer,
+            consent=call.consent,
+            now=entry.now(),
+        )
+
+    def _mode(self, call: Call, service: Service) -> Mode:
+        mode: Mode = "submission" if call.respond_async else service.mode
+        if mode == "submission" and not call.idempotency_key:
+            raise KeyRequired
+        if mode == "query" and (trouble := self._asker.trouble()):
+            raise BusUnavailable(retry_after_s=2, reason=trouble)
+        return mode
+
+    def _validate(self, service: Service, body: bytes) -> object:
+        request: object = parse(body)
+        if faults := service.request_schema.faults(request):
+            raise SchemaMismatch(faults=faults)
+        return request
+
+    async def _refuse(self, call: Call, caller: Caller, error: NgspError) -> None:
+        self._metrics.refused(error.code)
+        if isinstance(error, LogUnavailable):
+            return  # there is nothing to write it to; the metric has it
+        await self._log.refuse(call.transaction, call.kept(caller.client.id), call.asked(), error)
+
+    def _open(
+        self, call: Call, caller: Caller, grant: Grant, mode: Mode, body: bytes, request: object, clock: Clock
+    ) -> Transaction:
+        service, at = grant.service, entry.now()
+        limit_s = min(service.deadline_s, call.wait_s) if call.wait_s and mode == "query" else service.deadline_s
+        return Transaction(
+            id=call.transaction,
+            at=at,
+            grant=grant,
+            mode=mode,
+            call=call.kept(caller.client.id),
+            deadline=at + timedelta(seconds=limit_s),
+            body=body,
+            key=self._vault.new_record_key(call.transaction),
+            idempotency_key=call.idempotency_key,
+            traceparent=call.traceparent,
+            subjects=subjects_in(request, service) if service.subjects else [],
+            stages_us=clock.stages_us,
+        )
+
+    async def _repeat(self, call: Call, transaction: Transaction) -> Answer:
+        """The key was taken: nothing was stored or charged; the earlier transaction answers."""
+        self._quotas.refund(transaction.grant.agreement, time.time())
+        try:
+            found = await self._repeats.answer(transaction, self._log.request_digest(transaction))
+        except NgspError as error:
+            self._metrics.refused(error.code)
+            if error.code == "idempotency-mismatch":
+                await self._log.refuse(call.transaction, transaction.call, call.asked(), error)
+            raise
+        return Answer(found.status, found.transaction, found.body)
+
+    async def _ask(self, transaction: Transaction, clock: Clock) -> Conclusion:
+        """Over the bus and back. Never raises: whatever happens after ACCEPTED is a conclusion."""
+        t = transaction
+        headers = t.grant.headers + call_headers(
+            t.id,
+            t.deadline_ms,
+            self._asker.reply_topic,
+            1,
+            t.call.get("officer", ""),
+            t.call.get("dossier", ""),
+            t.traceparent,
+        )
+        topic = t.grant.service.key.request_topic
+        try:
+            reply = await self._asker.ask(t.id, topic, headers, t.body, t.remaining_s())
+        except BusUnavailable as error:
+            return Conclusion(entry.FAILED, "bus", error)
+        clock.lap("bus")
+        if reply is None:
+            return no_answer(t.grant.service)
+        conclusion = conclude(t.grant, reply)
+        clock.lap("reply")
+        return conclusion

@@ -1,0 +1,71 @@
+"""What a repeat under an idempotency key is answered: the stored outcome, byte for byte."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+
+import asyncpg
+
+from ngsp.errors import IdempotencyMismatch, KeyExpired, KeyInFlight, LogUnavailable, NgspError, ReplyErased
+from ngsp.transactions import entry
+from ngsp.transactions.log import REPLY_AAD, Transaction, error_of
+from ngsp.vault import Vault, VaultError
+
+_FIND = """
+SELECT k.digest, k.tx::text AS tx, k.mode, k.expires_at, r.code, r.provider_code, r.body, r.expires_at AS reply_until,
+       r.tx IS NOT NULL AS ended, (SELECT wrapped FROM record_keys w WHERE w.tx = k.tx) AS wrapped
+FROM idempotency_keys k LEFT JOIN replies r USING (tx) WHERE k.client = $1 AND k.key = $2"""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The earlier transaction's answer: 200 with the stored bytes, or 202 where it is still under way."""
+
+    status: int
+    transaction: str
+    body: bytes = b""
+
+
+class Repeats:
+    """Looks earlier transactions up by client and key."""
+
+    def __init__(self, pool: asyncpg.Pool, vault: Vault) -> None:
+        self._pool, self._vault = pool, vault
+
+    async def answer(self, transaction: Transaction, digest: bytes) -> Found:
+        """The answer to a repeat of the request behind `transaction`'s key.
+
+        Raises IdempotencyMismatch (422), KeyInFlight (409), KeyExpired or ReplyErased (410), or the stored error,
+        each with the earlier transaction's id as `transaction`.
+        """
+        try:
+            row = await self._pool.fetchrow(_FIND, transaction.call["client"], transaction.idempotency_key)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise LogUnavailable(retry_after_s=2, reason=type(error).__name__) from error
+        if row is None:
+            raise KeyInFlight(retry_after_s=1, reason="the key's holder is not committed yet")
+        if not hmac.compare_digest(row["digest"], digest):
+            raise IdempotencyMismatch
+        now = entry.now()
+        if now >= row["expires_at"]:
+            raise _of(KeyExpired(), row["tx"])
+        if not row["ended"]:
+            if row["mode"] == "submission":
+                return Found(202, row["tx"])
+            raise _of(KeyInFlight(retry_after_s=1), row["tx"])
+        if row["code"]:
+            raise _of(error_of(row["code"], row["provider_code"]), row["tx"])
+        if row["body"] is None or row["wrapped"] is None or now >= row["reply_until"]:
+            raise _of(ReplyErased(), row["tx"])
+        try:
+            body = self._vault.unwrap(row["wrapped"], row["tx"]).open(row["body"], REPLY_AAD)
+        except VaultError as error:
+            raise _of(ReplyErased(reason=str(error)), row["tx"]) from error
+        return Found(200, row["tx"], body)
+
+
+def _of(error: NgspError, transaction: str) -> NgspError:
+    """Marks the error with the transaction whose outcome it is, so that the answer names that one."""
+    error.transaction = transaction
+    return error

@@ -114,7 +114,8 @@ async def check_durability(connection: AsyncConnection) -> None:
 @cache
 def head_revision() -> str:
     """The newest migration, found from the files alone: importing alembic costs more than a whole start may take."""
-    revisions, parents = set(), set()
+    revisions: set[str] = set()
+    parents: set[str] = set()
     for file in (MIGRATIONS / "versions").glob("[0-9]*.py"):
         stated = dict(re.findall(r"^(revision|down_revision)\b[^=\n]*= *\"([^\"]+)\"", file.read_text("utf-8"), re.M))
         revisions.add(stated["revision"])

@@ -17,9 +17,15 @@ from ngsp.text import Text
 Scope = Literal["exchange", "adapter", "registry", "operator", "auditor", "citizen"]
 SCOPES: tuple[Scope, ...] = ("exchange", "adapter", "registry", "operator", "auditor", "citizen")
 Zone = Literal["national", "ministry", "province", "internet"]
-AgreementState = Literal["proposed", "accepted", "refused", "suspended", "revoked", "withdrawn", "expired"]
+AgreementState = Literal[
+    "proposed", "accepted", "refused", "suspended", "revoked", "withdrawn", "superseded", "expired"
+]
 
 MOST_FAULTS = 20
+
+PATTERNS = jsonschema_rs.RegexOptions(size_limit=1 << 20)
+"""Patterns run in linear time and bounded memory, for schemas come from any provider. No look-around, no
+back-references."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,9 @@ class Schema:
     def __init__(self, document: dict[str, Any], digest: str) -> None:
         self.document = document
         self.digest = digest
-        self.validator = jsonschema_rs.Draft202012Validator(document, validate_formats=True)
+        self.validator = jsonschema_rs.Draft202012Validator(
+            document, validate_formats=True, pattern_options=PATTERNS, offline=True
+        )
         self._names = frozenset(_property_names(document))
 
     def faults(self, value: Any) -> tuple[Fault, ...]:
@@ -204,7 +212,9 @@ class Grant:
 class Snapshot:
     """The whole registry at one revision; replaced, never changed.
 
-    `by_consumer`: (member code, service path) → agreements between them, whatever their state.
+    `agreements`: id → the version that governs: the newest that was ever accepted, else the newest.
+    `by_consumer`: (member code, service path) → the agreements between them, whatever their state; of one agreement
+    the governing version, and beside it the one before while that still holds. No two versions hold at one moment.
     """
 
     revision: int
@@ -214,6 +224,14 @@ class Snapshot:
     agreements: dict[str, Agreement]
     by_consumer: dict[tuple[str, str], tuple[Agreement, ...]]
     grants: dict[tuple[str, int, str], Grant] = field(default_factory=dict)
+
+    def in_force(self, agreement_id: str, now: datetime) -> Agreement | None:
+        """The version of the agreement that holds at `now`; None where it is suspended, ended, or not begun."""
+        governing = self.agreements.get(agreement_id)
+        if governing is None:
+            return None
+        versions = self.by_consumer.get((governing.consumer, governing.service), ())
+        return next((version for version in versions if version.id == agreement_id and version.in_force(now)), None)
 
     def grant(self, service: Service, agreement: Agreement, purpose: str) -> Grant:
         key = (agreement.id, agreement.version, purpose)

@@ -1,0 +1,212 @@
+"""The documents that describe members, clients, keys, adapters and agreements, as REST and YAML bring them.
+
+Closed and strict: an unknown field, another type or a text with invisible characters is refused, never guessed at.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from ngsp.messages import IDENTIFIER, MEMBER_CODE, OLD_MEMBER_CODE, SERVICE_NAME, VERSION_NAME, Effect, Mode
+from ngsp.registry.model import Scope, Zone
+from ngsp.registry.pointers import check_pointer
+from ngsp.registry.texts import Wrong, clean, read_day, read_moment, shaped
+from ngsp.text import Text
+
+LONGEST_DEADLINE_S = 90 * 86_400.0
+LARGEST_QUOTA = 1_000_000_000
+
+Day = Annotated[date, BeforeValidator(read_day)]
+Moment = Annotated[datetime, BeforeValidator(read_moment)]
+Name = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(clean)]
+Prose = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(lambda text: clean(text, lines=True))]
+
+
+def _member_code(value: str) -> str:
+    return shaped(value, MEMBER_CODE, Text("Mã cơ quan", "The member code"))
+
+
+def _old_member_code(value: str) -> str:
+    return value and shaped(value, OLD_MEMBER_CODE, Text("Mã theo QCVN 102", "The QCVN 102 code"))
+
+
+def _identifier(value: str) -> str:
+    return shaped(value, IDENTIFIER, Text("Định danh", "The identifier"))
+
+
+def _service_name(value: str) -> str:
+    return shaped(value, SERVICE_NAME, Text("Tên dịch vụ", "The service's name"))
+
+
+def _version_name(value: str) -> str:
+    return shaped(value, VERSION_NAME, Text("Phiên bản dịch vụ", "The service's version"))
+
+
+MemberCode = Annotated[str, Field(max_length=35), AfterValidator(_member_code)]
+OldMemberCode = Annotated[str, Field(max_length=35), AfterValidator(_old_member_code)]
+Identifier = Annotated[str, Field(max_length=64), AfterValidator(_identifier)]
+Pointer = Annotated[str, Field(max_length=500), AfterValidator(check_pointer)]
+
+
+class Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+
+class Bilingual(Document):
+    """A short text in both languages."""
+
+    vi: Name
+    en: Name
+
+
+class BilingualProse(Document):
+    """A text of several lines in both languages."""
+
+    vi: Prose
+    en: Prose
+
+
+def _not_backwards(valid_from: date | None, valid_to: date | None) -> None:
+    if valid_from is not None and valid_to is not None and valid_to <= valid_from:
+        raise Wrong(Text("valid_to phải sau valid_from.", "valid_to must be after valid_from."))
+
+
+class MemberDocument(Document):
+    """An organisation. `valid_to` is exclusive: the first day on which it is no longer a member."""
+
+    name: Bilingual
+    old_code: OldMemberCode = ""
+    valid_from: Day
+    valid_to: Day | None = None
+    zone: Zone
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        _not_backwards(self.valid_from, self.valid_to)
+        return self
+
+
+class ClientDocument(Document):
+    """A member's system. `secret`: `generate` makes a new one, shown once; `none` removes it; `keep` leaves it.
+
+    Where nothing is said a new client gets a secret and an existing one keeps what it has.
+    """
+
+    member: MemberCode
+    name: Bilingual
+    scopes: Annotated[list[Scope], Field(max_length=10)]
+    active: bool = True
+    secret: Literal["generate", "none", "keep"] | None = None
+
+
+class KeyDocument(Document):
+    """A public key (JWK) for `private_key_jwt`. Without `kid` its RFC 7638 thumbprint is taken."""
+
+    alg: Literal["ES256", "EdDSA"]
+    jwk: dict[str, Any]
+    kid: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,100}$")] | None = None
+    valid_from: Moment | None = None
+    valid_to: Moment | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        _not_backwards(self.valid_from, self.valid_to)
+        return self
+
+
+class ExampleDocument(Document):
+    """A request that the service understands and, where it helps, the reply to it."""
+
+    title: Bilingual | None = None
+    request: Any
+    reply: Any = None
+
+
+class ServiceDocument(Document):
+    """One service of a manifest. `subjects`: pointers in the request to the identity numbers it is about."""
+
+    service: Annotated[str, Field(max_length=64), AfterValidator(_service_name)]
+    version: Annotated[str, AfterValidator(_version_name)]
+    title: Bilingual
+    description: BilingualProse
+    mode: Mode
+    effect: Effect
+    deadline_s: Annotated[float, Field(gt=0, le=LONGEST_DEADLINE_S, allow_inf_nan=False)]
+    max_body_bytes: Annotated[int, Field(ge=2, le=1 << 30)]
+    request_schema: dict[str, Any]
+    reply_schema: dict[str, Any]
+    subjects: Annotated[list[Pointer], Field(max_length=20)] = []
+    officer_required: bool = False
+    examples: Annotated[list[ExampleDocument], Field(max_length=20)] = []
+
+
+class ManifestDocument(Document):
+    """What an adapter serves. A service that an earlier manifest had and this one lacks is retired."""
+
+    id: Identifier
+    provider: MemberCode
+    services: Annotated[list[ServiceDocument], Field(min_length=1, max_length=200)]
+
+    @model_validator(mode="after")
+    def _once_each(self) -> Self:
+        if len({(service.service, service.version) for service in self.services}) != len(self.services):
+            raise Wrong(Text("Một dịch vụ được khai báo hai lần.", "A service is declared twice."))
+        return self
+
+
+class HeartbeatDocument(Document):
+    """An adapter's sign of life. `schemas`: service path → the schema version (both digests) it serves."""
+
+    build: Annotated[str, Field(max_length=100), AfterValidator(clean)]
+    schemas: dict[Annotated[str, Field(max_length=200)], Annotated[str, Field(pattern=r"^[0-9a-f]{16}\.[0-9a-f]{16}$")]]
+
+    @model_validator(mode="after")
+    def _few(self) -> Self:
+        if len(self.schemas) > 200 or not all(path.isascii() and path.isprintable() for path in self.schemas):
+            raise Wrong(Text("Danh sách dịch vụ không hợp lệ.", "The list of services is not valid."))
+        return self
+
+
+class TermsDocument(Document):
+    """What an agreement version grants. `fields`: pointers into the reply, `*` for every item, `""` for the whole."""
+
+    purposes: Annotated[list[Identifier], Field(min_length=1, max_length=50)]
+    legal_basis: Annotated[str, Field(max_length=2000), AfterValidator(lambda text: clean(text, lines=True))]
+    fields: Annotated[list[Pointer], Field(min_length=1, max_length=200)]
+    quota_per_minute: Annotated[int, Field(ge=1, le=LARGEST_QUOTA)] | None = None
+    quota_per_day: Annotated[int, Field(ge=1, le=LARGEST_QUOTA)] | None = None
+    valid_from: Moment | None = None
+    valid_to: Moment | None = None
+    consent_required: bool = False
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        _not_backwards(self.valid_from, self.valid_to)
+        if len(set(self.fields)) != len(self.fields) or len(set(self.purposes)) != len(self.purposes):
+            raise Wrong(Text("Có phần tử lặp lại.", "An item is given twice."))
+        return self
+
+
+class ProposalDocument(TermsDocument):
+    """A new agreement. `service`: `provider/name/version`; `reference`: the consumer's own number for it."""
+
+    consumer: MemberCode
+    service: Annotated[str, Field(max_length=200)]
+    reference: Identifier | None = None
+
+
+class ReasonDocument(Document):
+    """Why an agreement is suspended, resumed, withdrawn or revoked."""
+
+    reason: Prose
+    legal_basis: Annotated[str, Field(max_length=2000), AfterValidator(lambda text: text and clean(text))] = ""
+
+
+class RefusalDocument(Document):
+    """A refusal names its reason and its legal basis, in writing (NĐ 194/2025/NĐ-CP)."""
+
+    reason: Prose
+    legal_basis: Prose

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from bench.target import Target
 
-QUICK = Effort(window_s=3.0, warmup_s=1.0, repetitions=2, first_warmup_s=4.0)
+QUICK = Effort(window_s=3.0, warmup_s=1.0, repetitions=2, first_warmup_s=10.0)
 
 
 def say(line: str) -> None:

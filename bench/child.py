@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import sys
 from typing import Any
@@ -18,6 +19,17 @@ STOP_TIMEOUT_S = 15.0
 
 class ChildError(Exception):
     """A process of a target did not start, or ended before its time."""
+
+
+def quiet_gc() -> None:
+    """What was made at the start is never looked at again by the collector, and what comes later seldom.
+
+    Measured with Python's own thresholds at 64 connections: a tenth less throughput and twice the p99. The full path
+    may do the same.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 class Child:

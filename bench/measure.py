@@ -43,8 +43,9 @@ class Effort:
     window_s: float = 8.0
     warmup_s: float = 1.5
     repetitions: int = 3
-    first_warmup_s: float = 6.0
-    """Before anything is measured, at 64 connections: the broker's byte code is compiled while it runs."""
+    first_warmup_s: float = 20.0
+    """Of each target, before anything is measured, at 64 connections: the broker compiles its byte code as it runs, and
+    takes four times its later processor time in the first seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 
 import uvloop
 
-from bench.child import Parent
+from bench.child import Parent, quiet_gc
 from bench.floor.kafka import GETMANY_TIMEOUT_MS, check_delivery, start_consumer, start_producer
 
 REPLY = json.dumps({"status": "found", "citizen": {"id": "900000000001", "note": "r" * 940}}).encode()
@@ -29,8 +28,7 @@ async def serve() -> None:
 
     async with asyncio.TaskGroup() as group:
         echoing = group.create_task(echo())
-        gc.collect()
-        gc.freeze()
+        quiet_gc()
         parent.say_ready()
         await parent.wait_for_end()
         echoing.cancel()

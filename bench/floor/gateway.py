@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import socket
 import time
@@ -14,7 +13,7 @@ import uvicorn
 import uvloop
 from asyncpg.pgproto.pgproto import UUID
 
-from bench.child import Parent
+from bench.child import Parent, quiet_gc
 from bench.floor.kafka import GETMANY_TIMEOUT_MS, check_delivery, correlation_of, start_consumer, start_producer
 from bench.floor.log import GroupCommit
 
@@ -95,8 +94,7 @@ async def serve() -> None:
         async with asyncio.TaskGroup() as group:  # one that fails ends them all, and the process with a traceback
             helpers = [group.create_task(log.run()), group.create_task(exchange.read_replies())]
             serving = group.create_task(server.serve([listener]))
-            gc.collect()
-            gc.freeze()
+            quiet_gc()
             parent.say_ready(port=listener.getsockname()[1])
             await parent.wait_for_end()
             server.should_exit = True

@@ -110,9 +110,8 @@ class Relay:
         if not envelopes:
             return
         # Counted before it is published: a row with no attempt has surely never left.
-        again = [
-            now + timedelta(seconds=self._pause_s(self._settings.redeliver_s, row["attempts"])) for row, _ in envelopes
-        ]
+        first_s, longest_s = self._settings.redeliver_s, self._settings.retry_max_s
+        again = [now + timedelta(seconds=_pause_s(first_s, row["attempts"], longest_s)) for row, _ in envelopes]
         taken = {record["id"] for record in await self._pool.fetch(_TAKE, [row["tx"] for row, _ in envelopes], again)}
         await asyncio.gather(*(self._send(row, envelope) for row, envelope in envelopes if envelope.id in taken))
 
@@ -158,10 +157,11 @@ class Relay:
         if envelope.attempt == 1:
             await self._log.delivered(row["id"], envelope.attempt)
 
-    def _pause_s(self, first_s: float, attempts: int) -> float:
-        """Doubles from `first_s` to the longest pause, half of it random, so that retries do not come in step."""
-        pause_s = min(self._settings.retry_max_s, first_s * 2 ** min(attempts, 20))
-        return pause_s * random.uniform(0.5, 1.0)
+
+def _pause_s(first_s: float, attempts: int, longest_s: float) -> float:
+    """Doubles from `first_s` to `longest_s`, half of it random, so that retries do not come in step."""
+    pause_s: float = min(longest_s, first_s * 2 ** min(attempts, 20))
+    return pause_s * random.uniform(0.5, 1.0)
 
 
 class Outcomes:
@@ -200,8 +200,8 @@ class Outcomes:
             await self._strays.handle(reply)
 
     async def _retry_later(self, row: asyncpg.Record) -> None:
-        pause_s = min(self._settings.retry_max_s, self._settings.retry_min_s * 2 ** min(row["attempts"], 20))
-        at = entry.now() + timedelta(seconds=pause_s * random.uniform(0.5, 1.0))
+        pause_s = _pause_s(self._settings.retry_min_s, row["attempts"], self._settings.retry_max_s)
+        at = entry.now() + timedelta(seconds=pause_s)
         await self._pool.execute(_POSTPONE, row["tx"], min(at, row["deadline"]))
 
     async def _conclude(self, row: asyncpg.Record, reply: Reply) -> bool:

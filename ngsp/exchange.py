@@ -27,7 +27,7 @@ from ngsp.errors import (
 )
 from ngsp.identity.model import Caller
 from ngsp.identity.tokens import Tokens
-from ngsp.messages import Mode, call_headers
+from ngsp.messages import Mode, ServiceKey, call_headers
 from ngsp.quota import Quotas
 from ngsp.registry.model import Grant, Service
 from ngsp.registry.store import Registry
@@ -127,6 +127,10 @@ class Exchange:
         self._asker, self._repeats, self._vault, self._metrics = asker, repeats, vault, metrics
         self._on_submission = on_submission
 
+    def holder(self, authorization: bytes) -> str:
+        """The client behind a token seen before, empty where it is not known: enough to admit fairly, not to trust."""
+        return self._tokens.holder(authorization)
+
     async def call(self, call: Call) -> Answer:
         """Carries `call` through. Raises the `NgspError` it ends with; its terminal entry is durable by then."""
         clock = Clock()
@@ -166,8 +170,11 @@ class Exchange:
             raise Unauthenticated(reason="the token has no exchange scope")
         if call.malformed is not None:
             raise call.malformed
+        snapshot = self._registry.snapshot
+        if call.path not in snapshot.services:
+            ServiceKey.parse(call.path)
         return authorise(
-            self._registry.snapshot,
+            snapshot,
             caller.client,
             call.path,
             purpose=call.purpose,
@@ -221,7 +228,8 @@ class Exchange:
         """The key was taken: nothing was stored or charged; the earlier transaction answers."""
         self._quotas.refund(transaction.grant.agreement, time.time())
         try:
-            found = await self._repeats.answer(transaction, self._log.request_digest(transaction))
+            digest = self._log.request_digest(transaction)
+            found = await self._repeats.answer(transaction, self._log.key_digest(transaction), digest)
         except NgspError as error:
             self._metrics.refused(error.code)
             if error.code == "idempotency-mismatch":

@@ -33,14 +33,14 @@ class Repeats:
     def __init__(self, pool: asyncpg.Pool, vault: Vault) -> None:
         self._pool, self._vault = pool, vault
 
-    async def answer(self, transaction: Transaction, digest: bytes) -> Found:
+    async def answer(self, transaction: Transaction, key: bytes, digest: bytes) -> Found:
         """The answer to a repeat of the request behind `transaction`'s key.
 
         Raises IdempotencyMismatch (422), KeyInFlight (409), KeyExpired or ReplyErased (410), or the stored error,
         each with the earlier transaction's id as `transaction`.
         """
         try:
-            row = await self._pool.fetchrow(_FIND, transaction.call["client"], transaction.idempotency_key)
+            row = await self._pool.fetchrow(_FIND, transaction.call["client"], key)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise LogUnavailable(retry_after_s=2, reason=type(error).__name__) from error
         if row is None:

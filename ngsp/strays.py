@@ -94,7 +94,7 @@ class Strays:
 
 
 def grant_of(snapshot: Snapshot, accepted: dict[str, Any]) -> Grant | None:
-    """The grant a transaction was accepted under, with that version's fields, whatever became of the agreement since."""
+    """The grant a transaction was accepted under, with that version's fields, whatever the agreement is now."""
     path = f"{accepted['provider']}/{accepted['service']}/{accepted['version']}"
     service, agreement = snapshot.services.get(path), snapshot.agreements.get(accepted["agreement"])
     if service is None or agreement is None:

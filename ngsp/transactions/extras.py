@@ -15,10 +15,10 @@ import asyncpg
 
 @dataclass(frozen=True, slots=True)
 class KeyClaim:
-    """An idempotency key: the first write with (client, key) wins."""
+    """An idempotency key, by its keyed digest: the first write with (client, key) wins."""
 
     client: str
-    key: str
+    key: bytes
     digest: bytes
     tx: str
     mode: str
@@ -90,7 +90,7 @@ Answer = Literal["key-taken", "closed", "done-before"]
 
 _CLAIM = """
 INSERT INTO idempotency_keys (client, key, digest, tx, mode, at, expires_at)
-SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::uuid[], $5::text[], $6::timestamptz[], $7::timestamptz[])
+SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::uuid[], $5::text[], $6::timestamptz[], $7::timestamptz[])
 ON CONFLICT DO NOTHING RETURNING tx::text"""
 _CLOSE = """
 UPDATE outbox SET state = 'closed', body = ''

@@ -1,7 +1,8 @@
 """Who is alive: each gateway's epoch, heartbeat and reply slot; and leases, under which one gateway does a job for all.
 
-The epoch is the fence. Every batch of the log writer locks it (FOR KEY SHARE); whoever takes a gateway for dead raises it
-first (FOR UPDATE waits for running batches), so that nothing is written under it afterwards. Clocks are the database's.
+The epoch is the fence. Every batch of the log writer locks it (FOR KEY SHARE); whoever takes a gateway for dead raises
+it first (FOR UPDATE waits for running batches), so that nothing is written under it afterwards. Clocks are the
+database's.
 """
 
 from __future__ import annotations

@@ -114,6 +114,11 @@ class TransactionLog:
         head = f"{transaction.call['client']}\0{grant.service.path}\0{grant.purpose}\0{transaction.mode}\0"
         return self._vault.comparison_digest(head.encode() + transaction.body)
 
+    def key_digest(self, transaction: Transaction) -> bytes:
+        """What stands for the idempotency key in the database: callers put dossier or identity numbers into keys."""
+        head = f"{transaction.call['client']}\0key\0{transaction.idempotency_key}"
+        return self._vault.comparison_digest(head.encode())
+
     async def accept(self, transaction: Transaction) -> Literal["accepted", "key-taken"]:
         """MUST return `accepted` only when the entry, and for a submission its outbox row, is durable.
 
@@ -136,7 +141,7 @@ class TransactionLog:
         if t.idempotency_key:
             claim = KeyClaim(
                 t.call["client"],
-                t.idempotency_key,
+                self.key_digest(t),
                 self.request_digest(t),
                 t.id,
                 t.mode,

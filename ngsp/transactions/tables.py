@@ -159,7 +159,7 @@ idempotency_keys = Table(
     "idempotency_keys",
     metadata,
     Column("client", Text, nullable=False),
-    Column("key", Text, nullable=False),
+    Column("key", LargeBinary, nullable=False),
     Column("digest", LargeBinary, nullable=False),
     Column("tx", Uuid, nullable=False),
     Column("mode", Text, nullable=False),

@@ -53,7 +53,7 @@ STATEMENTS = (
         expires_at timestamptz NOT NULL, code text NOT NULL, provider_code text NOT NULL, body bytea)""",
     "CREATE INDEX ix_replies_expires_at ON replies (expires_at)",
     """CREATE TABLE idempotency_keys (
-        client text NOT NULL, key text NOT NULL, digest bytea NOT NULL, tx uuid NOT NULL, mode text NOT NULL,
+        client text NOT NULL, key bytea NOT NULL, digest bytea NOT NULL, tx uuid NOT NULL, mode text NOT NULL,
         at timestamptz NOT NULL, expires_at timestamptz NOT NULL,
         CONSTRAINT pk_idempotency_keys PRIMARY KEY (client, key))""",
     """CREATE TABLE resolutions (tx uuid NOT NULL, what text NOT NULL, at timestamptz NOT NULL DEFAULT now(),

@@ -43,7 +43,7 @@ inbox_table = Table(
 Execute = Callable[[AsyncConnection | None], Awaitable[Reply]]
 
 
-class _Rollback(Exception):  # noqa: N818  # carries a reply out of a transaction that must not commit
+class _Rollback(Exception):  # carries a reply out of a transaction that must not commit
     def __init__(self, reply: Reply) -> None:
         super().__init__()
         self.reply = reply

@@ -48,6 +48,7 @@ _MAY_HAVE_DIGITS = frozenset((b"ngsp-agreement", b"ngsp-dossier", b"ngsp-procedu
 _JSON_TYPES = frozenset((b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"))
 _WAIT = re.compile(rb"(?:^|[,;])\s*wait=(\d{1,4})\b")
 _ASYNC = re.compile(rb"(?:^|[,;])\s*respond-async\b")
+_MALFORMED = Text("Tiêu đề {name} sai dạng hoặc bị lặp.", "The header {name} is malformed or repeated.")
 _JSON_HEADER = (b"content-type", b"application/json")
 
 log = structlog.get_logger(__name__)
@@ -167,13 +168,7 @@ class _Visit:
             else:
                 values[form[0]] = value.decode("ascii")
         if wrong or seen != len(values):
-            name_ = wrong or "Ngsp-*"
-            return MalformedHeader(
-                Text("Tiêu đề {name} sai dạng hoặc bị lặp.", "The header {name} is malformed or repeated.").format(
-                    name=name_
-                ),
-                reason=f"malformed header {name_}",
-            )
+            return MalformedHeader(_MALFORMED.format(name=wrong or "Ngsp-*"), reason=f"malformed {wrong or 'twice'}")
         if "purpose" not in values:
             return MalformedHeader(
                 Text("Thiếu tiêu đề Ngsp-Purpose.", "The header Ngsp-Purpose is missing."), reason="no purpose"

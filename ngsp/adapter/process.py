@@ -1,0 +1,202 @@
+"""An adapter as a process of its own: registers by REST, serves from Kafka, beats, drains on SIGTERM and exits with 0.
+
+It has no access to the gateway's database: it speaks Kafka and REST; its inbox stands beside the effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import importlib
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import structlog
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ngsp.adapter.definition import Adapter
+from ngsp.adapter.manifest import ManifestError
+from ngsp.adapter.runner import AdapterRunner
+from ngsp.bus.kafka import KafkaBus, KafkaConnection
+from ngsp.errors import BusUnavailable
+from ngsp.vault import Vault
+
+HEARTBEAT_EVERY_S = 5.0
+RETRY_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class AdapterSettings(BaseSettings):
+    """What an adapter process is told: environment variables `NGSP_ADAPTER_*`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="NGSP_ADAPTER_", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    kafka_bootstrap: str = Field(max_length=1000, description="host:port[,host:port] of the brokers")
+    kafka_security_protocol: str = Field(
+        "PLAINTEXT", pattern="^(PLAINTEXT|SSL|SASL_SSL)$", description="as the gateway's"
+    )
+    kafka_ca_file: Path | None = Field(None, description="Certificate authority of the brokers")
+    kafka_cert_file: Path | None = Field(None, description="Client certificate for mutual TLS")
+    kafka_key_file: Path | None = Field(None, description="Its key")
+    kafka_username: str = Field("", max_length=200, description="SCRAM-SHA-512 user")
+    kafka_password: SecretStr | None = Field(None, description="Its password")
+    key_file: Path = Field(description="32 bytes in base64 that seal the replies kept in the inbox")
+    folder: Path = Field(Path("data/adapter"), description="Folder of the inbox file, where a service needs one")
+    gateway_url: str = Field("", max_length=300, description="Gateway to register with and to beat to; empty for none")
+    client_id: str = Field("", max_length=64, description="Client of the adapter, with the scope adapter")
+    client_secret: SecretStr | None = Field(None, description="Its secret")
+    client_secret_file: Path | None = Field(None, description="File with its secret; the better place")
+    max_in_work: Annotated[int, Field(ge=1, le=10_000)] = Field(256, description="Requests in work at once")
+    drain_timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(30.0, description="Time to finish after SIGTERM")
+
+    def key(self) -> bytes:
+        """The key, 32 bytes. ValueError where the file does not hold one."""
+        try:
+            key = base64.b64decode(self.key_file.read_text("ascii").strip(), validate=True)
+        except (binascii.Error, UnicodeDecodeError):
+            raise ValueError("NGSP_ADAPTER_KEY_FILE does not hold base64") from None
+        if len(key) != 32:
+            raise ValueError("NGSP_ADAPTER_KEY_FILE must hold 32 bytes in base64")
+        return key
+
+    def secret(self) -> str:
+        if self.client_secret_file is not None:
+            return self.client_secret_file.read_text("ascii").strip()
+        return self.client_secret.get_secret_value() if self.client_secret else ""
+
+    def connection(self) -> KafkaConnection:
+        return KafkaConnection(
+            self.kafka_bootstrap,
+            self.kafka_security_protocol,
+            self.kafka_ca_file,
+            self.kafka_cert_file,
+            self.kafka_key_file,
+            self.kafka_username,
+            self.kafka_password.get_secret_value() if self.kafka_password else "",
+        )
+
+
+def find_adapter(module: str) -> Adapter:
+    """The `adapter` of `module` (e.g. `adapters.g22_catalogue`). ManifestError where there is none."""
+    try:
+        found = importlib.import_module(module).adapter
+    except (ImportError, AttributeError) as error:
+        raise ManifestError(f"{module}: no adapter to import: {error}") from error
+    if not isinstance(found, Adapter):
+        raise ManifestError(f"{module}: «adapter» is not an Adapter")
+    return found
+
+
+class Registrar:
+    """Registers an adapter with a gateway and tells it that the adapter lives."""
+
+    def __init__(self, settings: AdapterSettings, adapter: Adapter) -> None:
+        self._adapter = adapter
+        self._auth = (settings.client_id, settings.secret())
+        self._client = httpx.AsyncClient(base_url=settings.gateway_url, timeout=10.0, follow_redirects=False)
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def _headers(self) -> dict[str, str]:
+        answer = await self._client.post(
+            "/oauth2/token", data={"grant_type": "client_credentials", "scope": "adapter"}, auth=self._auth
+        )
+        answer.raise_for_status()
+        return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+    async def register(self) -> None:
+        """Until the gateway has taken the manifest. ManifestError where it refuses it."""
+        while True:
+            try:
+                answer = await self._client.put(
+                    f"/v1/adapters/{self._adapter.id}",
+                    json=self._adapter.manifest.registration(),
+                    headers=await self._headers(),
+                )
+                if answer.status_code < 500:
+                    break
+                log.warning("the gateway cannot register now; trying again", status=answer.status_code)
+            except httpx.HTTPError as error:
+                log.warning("the gateway cannot be reached; trying again", error=type(error).__name__)
+            await asyncio.sleep(RETRY_S)
+        if answer.is_error:
+            problem = answer.json()
+            places = "; ".join(f"{e['pointer']}: {e['detail']}" for e in problem.get("errors", []))
+            raise ManifestError(f"{self._adapter.id}: {problem['code']}: {problem['detail']} {places}")
+
+    async def beat_for_ever(self) -> None:
+        from ngsp import __version__
+
+        headers: dict[str, str] = {}
+        while True:
+            try:
+                path = f"/v1/adapters/{self._adapter.id}/heartbeat"
+                answer = await self._client.post(path, json={"build": __version__}, headers=headers)
+                if answer.status_code == 401:
+                    headers = await self._headers()
+                    continue
+            except httpx.HTTPError as error:
+                log.warning("heartbeat failed", error=type(error).__name__)
+            await asyncio.sleep(HEARTBEAT_EVERY_S)
+
+
+async def run(module: str, settings: AdapterSettings) -> None:
+    """Serve `module`'s adapter until SIGTERM or SIGINT."""
+    adapter = find_adapter(module)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stopping.set)
+    async with contextlib.AsyncExitStack() as stack:
+        registrar = None
+        if settings.gateway_url:
+            registrar = Registrar(settings, adapter)
+            stack.push_async_callback(registrar.close)
+            if not await _unless(stopping, registrar.register()):
+                return
+        bus = KafkaBus(settings.connection(), f"ngsp-adapter-{adapter.id}")
+        runner = AdapterRunner(adapter, bus, Vault(settings.key()), settings.folder, max_in_work=settings.max_in_work)
+        stack.push_async_callback(bus.stop)
+        if not await _unless(stopping, _start(bus, runner)):
+            return
+        beat = asyncio.create_task(registrar.beat_for_ever()) if registrar else None
+        await stopping.wait()
+        if beat:
+            beat.cancel()
+            await asyncio.gather(beat, return_exceptions=True)
+        await runner.stop(settings.drain_timeout_s)
+
+
+async def _start(bus: KafkaBus, runner: AdapterRunner) -> None:
+    """Connect and take messages; broker or provider may come up later than the adapter."""
+    while True:
+        try:
+            await bus.start()
+            await runner.start()
+            return
+        except (BusUnavailable, OSError) as error:
+            log.warning("not ready to serve; trying again", error=type(error).__name__)
+            await asyncio.sleep(RETRY_S)
+
+
+async def _unless(stopping: asyncio.Event, work: object) -> bool:
+    """Do `work` unless asked to stop meanwhile; False where it was."""
+    task = asyncio.ensure_future(work)  # type: ignore[arg-type]
+    stop = asyncio.create_task(stopping.wait())
+    await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if not task.done():
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return False
+    task.result()
+    return True

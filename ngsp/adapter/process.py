@@ -11,8 +11,9 @@ import binascii
 import contextlib
 import importlib
 import signal
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import httpx
 import structlog
@@ -40,8 +41,8 @@ class AdapterSettings(BaseSettings):
     )
 
     kafka_bootstrap: str = Field(max_length=1000, description="host:port[,host:port] of the brokers")
-    kafka_security_protocol: str = Field(
-        "PLAINTEXT", pattern="^(PLAINTEXT|SSL|SASL_SSL)$", description="as the gateway's"
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="As the gateway's"
     )
     kafka_ca_file: Path | None = Field(None, description="Certificate authority of the brokers")
     kafka_cert_file: Path | None = Field(None, description="Client certificate for mutual TLS")
@@ -182,15 +183,16 @@ async def _start(bus: KafkaBus, runner: AdapterRunner) -> None:
         try:
             await bus.start()
             await runner.start()
-            return
         except (BusUnavailable, OSError) as error:
             log.warning("not ready to serve; trying again", error=type(error).__name__)
             await asyncio.sleep(RETRY_S)
+        else:
+            return
 
 
-async def _unless(stopping: asyncio.Event, work: object) -> bool:
+async def _unless(stopping: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
     """Do `work` unless asked to stop meanwhile; False where it was."""
-    task = asyncio.ensure_future(work)  # type: ignore[arg-type]
+    task = asyncio.create_task(work)
     stop = asyncio.create_task(stopping.wait())
     await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()

@@ -93,6 +93,10 @@ class AdapterRunner:
             await self._uncertain.prepare()
             self._stack.push_async_callback(self._uncertain.close)
 
+    @property
+    def id(self) -> str:
+        return self._adapter.id
+
     async def stop(self, timeout_s: float = 30.0) -> None:
         """Take no more, finish what is in work, close everything."""
         if self._subscription:
@@ -145,10 +149,10 @@ class AdapterRunner:
             return Reply(envelope.id, envelope.service, "ok", body)
         except AdapterError as error:
             return Reply(envelope.id, envelope.service, error.status, code=_PLAIN.sub("", error.code))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever an author's code raises is an outcome
             # Neither the message nor the trace is logged: both may hold the citizen's data.
-            log.error("a service function failed", adapter=self._adapter.id, error=type(error).__name__,
-                      place=_place(error), transaction=envelope.id)  # fmt: skip
+            where, kind = _place(error), type(error).__name__
+            log.error("a service function failed", adapter=self.id, error=kind, place=where, transaction=envelope.id)
             return Reply(envelope.id, envelope.service, "failed", code="adapter-error")
 
     async def _answer(self, envelope: Envelope, reply: Reply) -> None:

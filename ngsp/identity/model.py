@@ -14,5 +14,8 @@ class Caller:
     client: Client
     scopes: frozenset[str]
 
+    def __repr__(self) -> str:
+        return f"Caller({self.client.id}, {sorted(self.scopes)})"
+
     def has_any(self, scopes: frozenset[str]) -> bool:
         return not self.scopes.isdisjoint(scopes)

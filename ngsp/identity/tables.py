@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncpg
 from sqlalchemy import Column, DateTime, Index, LargeBinary, PrimaryKeyConstraint, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import SQLAlchemyError
 
 from ngsp.database import metadata
+
+DATABASE_LOST = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+"""What a statement raises while PostgreSQL is away, connecting included."""
 
 Moment = DateTime(timezone=True)
 
@@ -14,7 +19,7 @@ signing_keys = Table(
     metadata,
     Column("kid", Text, nullable=False),
     Column("public_jwk", JSONB, nullable=False),
-    # PKCS #8 DER, sealed by the vault under the key's kid.
+    # The private JWK, sealed by the vault under the name "signing-key:" + kid.
     Column("private_sealed", LargeBinary, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("signs_from", Moment, nullable=False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import pwd
 import re
 import shutil
 import tempfile
@@ -131,8 +132,11 @@ def _bring_jars(folder: Path, say: Callable[[str], None]) -> None:
 
 def _run_maven(project: Path, jars: Path) -> None:
     command = ["mvn", "-q", "-B", "--strict-checksums", "dependency:copy-dependencies"]
-    target = ("-DincludeScope=runtime", f"-DoutputDirectory={jars}")
-    status, output = run_program([*command, *target], folder=project, timeout_s=_MAVEN_TIMEOUT_S)
+    command += ["-DincludeScope=runtime", f"-DoutputDirectory={jars}"]
+    home = Path(pwd.getpwuid(os.geteuid()).pw_dir)  # Java asks the account for its home, not the variable HOME
+    if not os.access(home, os.W_OK):
+        command.append(f"-Dmaven.repo.local={project / 'repository'}")
+    status, output = run_program(command, folder=project, timeout_s=_MAVEN_TIMEOUT_S)
     if status != 0:
         raise LocalServerError(
             Text(

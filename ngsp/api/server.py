@@ -85,10 +85,11 @@ async def running(
     problem: Callable[[str], bytes] = problem_of,
     host: str = "127.0.0.1",
     port: int = 0,
+    trusted_proxies: str = "",
 ) -> AsyncIterator[str]:
     """For tests: the same server as a task of the running loop, without signals; gives `http://127.0.0.1:port`."""
     edge = Edge(limits or Limits(), problem=problem, on_refusal=on_refusal)
-    server = _Server(app, edge, graceful_timeout_s=graceful_timeout_s, trusted_proxies="")
+    server = _Server(app, edge, graceful_timeout_s=graceful_timeout_s, trusted_proxies=trusted_proxies)
     listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     with _listening_socket(host, port, None) as listener:
         task = asyncio.create_task(server.run(listener, drain=drain or _nothing_to_drain, ready=listening.set_result))

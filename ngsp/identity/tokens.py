@@ -52,7 +52,7 @@ _sha256 = hashlib.sha256
 
 
 class UnknownKey(Unauthenticated):
-    """The token names a key that this gateway does not know (yet): `authenticate_async` looks once."""
+    """The token names a key that this gateway does not know (yet): `authenticate_fresh` looks once."""
 
     def __init__(self, kid: str) -> None:
         super().__init__(reason="unknown kid")
@@ -115,11 +115,18 @@ class Tokens:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
+    def holder(self, authorization: bytes) -> str:
+        """The client of a token seen before, empty where it is not known here: to admit fairly, never to trust."""
+        if len(authorization) > LONGEST_TOKEN_BYTES + 7:
+            return ""
+        known = self._cache.get(_sha256(authorization[7:]).digest())
+        return known.client_id if known is not None else ""
+
     def authenticate(self, authorization: str | bytes | None, snapshot: Snapshot, now_s: float) -> Caller:
         """The caller whose token the `Authorization` header carries. Raises `Unauthenticated`; never waits.
 
         `now_s`: Unix time. A token seen before costs about two microseconds. `UnknownKey`, a kind of
-        `Unauthenticated`, means that `authenticate_async` may still find the key.
+        `Unauthenticated`, means that `authenticate_fresh` may still find the key.
         """
         token = _bearer(authorization)
         digest = _sha256(token).digest()
@@ -146,7 +153,7 @@ class Tokens:
         assert caller is not None
         return caller
 
-    async def authenticate_async(self, authorization: str | bytes | None, snapshot: Snapshot, now_s: float) -> Caller:
+    async def authenticate_fresh(self, authorization: str | bytes | None, snapshot: Snapshot, now_s: float) -> Caller:
         """The same, and reads the keys again, once, where the token names one that is not known here."""
         try:
             return self.authenticate(authorization, snapshot, now_s)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from bench.target import Target
 
-QUICK = Effort(window_s=3.0, warmup_s=1.0, repetitions=2, first_warmup_s=10.0)
+QUICK = Effort(window_s=2.0, warmup_s=0.5, repetitions=3, first_warmup_s=10.0)
 
 
 def say(line: str) -> None:
@@ -113,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ChildError, LoadError, LocalServerError) as error:
         say(str(error))
         return 2
+    except KeyboardInterrupt:
+        return 130
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     report(samples, database, effort)

@@ -38,11 +38,14 @@ LEVELS = (CLOSED_16, CLOSED_64, CLOSED_256, OPEN_1000)
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long and how often: each level is run `repetitions` times for each target."""
+    """How long and how often: each level is run `repetitions` times for each target.
 
-    window_s: float = 8.0
-    warmup_s: float = 1.5
-    repetitions: int = 3
+    Many short windows rather than few long ones, so that what else the machine does falls on all targets alike.
+    """
+
+    window_s: float = 4.0
+    warmup_s: float = 1.0
+    repetitions: int = 6
     first_warmup_s: float = 20.0
     """Of each target, before anything is measured, at 64 connections: the broker compiles its byte code as it runs, and
     takes four times its later processor time in the first seconds."""

@@ -57,6 +57,20 @@ def throughput_ratio(samples: Sequence[Sample], level: Level) -> float | None:
     return full.throughput_per_s / floor.throughput_per_s
 
 
+def pair_ratios(samples: Sequence[Sample], level: Level) -> list[float]:
+    """full/floor of throughput, each run of the full path with the run of the floor that went before it, ascending."""
+    by_target = {
+        target: {
+            each.repetition: each.load.throughput_per_s
+            for each in samples
+            if (each.target, each.level) == (target, level)
+        }
+        for target in (FLOOR, FULL)
+    }
+    pairs = [(by_target[FULL].get(number), floor) for number, floor in by_target[FLOOR].items()]
+    return sorted(full / floor for full, floor in pairs if full is not None and floor)
+
+
 def p99_ratio(samples: Sequence[Sample], level: Level) -> float | None:
     """full/floor by the medians of p99; None where either was not measured or has none."""
     floor, full = (row_of(samples, level, target) for target in (FLOOR, FULL))
@@ -120,11 +134,16 @@ def cost_table(samples: Sequence[Sample]) -> str:
 
 
 def last_lines(samples: Sequence[Sample]) -> list[str]:
-    """The goals' figures; the last is `P1 ratio=…`. None of them where a target is missing."""
+    """The goals' figures; the last is `P1 ratio=…`. None of them where a target is missing.
+
+    Before it, how far the single pairs of runs lie apart: what is wider than the step one wants to see was too noisy.
+    """
     lines = []
     if (p3 := p99_ratio(samples, OPEN_1000)) is not None:
         lines.append(f"P3 p99 ratio={p3:.2f}")
     if (p1 := throughput_ratio(samples, CLOSED_64)) is not None:
+        pairs = pair_ratios(samples, CLOSED_64)
+        lines.append(f"P1 pairs={pairs[0]:.2f}..{pairs[-1]:.2f} ({len(pairs)})")
         lines.append(f"P1 ratio={p1:.2f}")
     return lines
 

@@ -6,7 +6,7 @@ import pytest
 
 from bench.figures import Errors, Latency, LoadResult, Schedule
 from bench.measure import CLOSED_16, CLOSED_64, OPEN_1000, Level, Sample
-from bench.report import cost_table, last_lines, p99_ratio, progress, row_of, speed_table, throughput_ratio
+from bench.report import cost_table, last_lines, p99_ratio, pair_ratios, progress, row_of, speed_table, throughput_ratio
 
 
 @pytest.fixture(autouse=True)
@@ -15,12 +15,19 @@ def in_english(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sample(
-    target: str, level: Level, throughput_per_s: float, p99_ms: float | None, *, errors: int = 0, kept_up: bool = True
+    target: str,
+    level: Level,
+    throughput_per_s: float,
+    p99_ms: float | None,
+    repetition: int = 1,
+    *,
+    errors: int = 0,
+    kept_up: bool = True,
 ) -> Sample:
     return Sample(
         target=target,
         level=level,
-        repetition=1,
+        repetition=repetition,
         load=LoadResult(
             mode="closed" if level.rate_per_s is None else "open",
             connections=level.connections,
@@ -42,10 +49,10 @@ def sample(
 BOTH = [
     sample("floor", CLOSED_64, 8000, 10),
     sample("full", CLOSED_64, 4100, 20),
-    sample("floor", CLOSED_64, 1000, 500),
-    sample("full", CLOSED_64, 4000, 25),
-    sample("floor", CLOSED_64, 7900, 12),
-    sample("full", CLOSED_64, 700, 900),
+    sample("floor", CLOSED_64, 1000, 500, 2),
+    sample("full", CLOSED_64, 4000, 25, 2),
+    sample("floor", CLOSED_64, 7900, 12, 3),
+    sample("full", CLOSED_64, 700, 900, 3),
     sample("floor", OPEN_1000, 1000, 20),
     sample("full", OPEN_1000, 999, 30),
 ]
@@ -61,13 +68,15 @@ def test_a_row_holds_medians() -> None:
 def test_the_ratios_are_those_of_the_medians() -> None:
     assert throughput_ratio(BOTH, CLOSED_64) == pytest.approx(4000 / 7900)
     assert p99_ratio(BOTH, OPEN_1000) == pytest.approx(1.5)
-    assert last_lines(BOTH) == ["P3 p99 ratio=1.50", "P1 ratio=0.51"]
+    assert pair_ratios(BOTH, CLOSED_64) == pytest.approx([700 / 7900, 4100 / 8000, 4.0])
+    assert last_lines(BOTH) == ["P3 p99 ratio=1.50", "P1 pairs=0.09..4.00 (3)", "P1 ratio=0.51"]
 
 
 def test_there_is_no_ratio_of_a_path_that_was_not_measured_or_did_not_answer() -> None:
     floor_alone = [each for each in BOTH if each.target == "floor"]
     assert throughput_ratio(floor_alone, CLOSED_64) is None
     assert p99_ratio(floor_alone, OPEN_1000) is None
+    assert pair_ratios(floor_alone, CLOSED_64) == []
     assert last_lines(floor_alone) == []
     silent = [sample("floor", CLOSED_64, 0, None), sample("full", CLOSED_64, 5, 1)]
     assert throughput_ratio(silent, CLOSED_64) is None

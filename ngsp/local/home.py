@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ngsp.local.process import LocalServerError
+from ngsp.local.process import LocalServerError, processes_with
 from ngsp.text import Text, tr
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Home:
     @property
     def mark(self) -> str:
         """A name for the cluster that its processes carry on their command lines."""
-        return "ngsp-" + _digest(self.base)
+        return _mark(self.base)
 
     def hand_over(self, path: Path) -> None:
         """Gives `path` (a folder of ours) to the account the server runs as, closed to all others."""
@@ -118,7 +118,7 @@ def forget_home(folder: Path, home: Home) -> None:
 def remove_abandoned(below: Path) -> list[Path]:
     """Deletes root's clusters whose wanted folder was inside `below` and is gone, and returns them.
 
-    Never called on its own accord for data anyone may want: the tests do it for the temporary folder, `make clean` for
+    A running one stays. Never called on its own accord for data anyone may want: the tests do it for the temporary folder, `make clean` for
     the project's.
     """
     removed: list[Path] = []
@@ -126,10 +126,16 @@ def remove_abandoned(below: Path) -> list[Path]:
         return removed
     for owner in _ROOT_HOMES.glob(f"*/{_OWNER}"):
         wanted = Path(owner.read_text("utf-8"))
-        if wanted.is_relative_to(below.resolve()) and not (wanted / _NOTE).exists():
+        if not wanted.is_relative_to(below.resolve()) or (wanted / _NOTE).exists():
+            continue
+        if not processes_with(_mark(owner.parent), "postgres"):
             shutil.rmtree(owner.parent)
             removed.append(owner.parent)
     return removed
+
+
+def _mark(base: Path) -> str:
+    return "ngsp-" + _digest(base)
 
 
 def _digest(path: Path) -> str:
@@ -186,8 +192,8 @@ def _base_for_root(folder: Path) -> Path:
     base = _ROOT_HOMES / f"{_digest(folder)}-{secrets.token_hex(3)}"
     base.mkdir(mode=0o711)
     base.chmod(0o711)
-    (base / _OWNER).write_text(str(folder), "utf-8")
     note.write_text(f"{base}\n", "utf-8")
+    (base / _OWNER).write_text(str(folder), "utf-8")  # last: from now on a missing note means an abandoned cluster
     return base
 
 

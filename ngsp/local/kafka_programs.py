@@ -39,7 +39,7 @@ def kafka_available() -> tuple[bool, Text]:
     """Whether a real Kafka can be started here, and with what, or what is missing."""
     java = _java()
     maven = shutil.which("mvn")
-    if java and (maven or _jars_complete(_jars_folder())):
+    if _java_serves(java):
         return True, Text(vi=f"Kafka {KAFKA_VERSION} chạy bằng {java}", en=f"Kafka {KAFKA_VERSION} runs on {java}")
     if _docker():
         return True, Text(vi=f"Kafka chạy bằng ảnh Docker {_IMAGE}", en=f"Kafka runs as the Docker image {_IMAGE}")
@@ -63,7 +63,7 @@ def kafka_programs(folder: Path, say: Callable[[str], None]) -> Programs:
         raise LocalServerError(reason)
     java = _java()
     jars = _jars_folder()
-    if java and (shutil.which("mvn") or _jars_complete(jars)):
+    if java and _java_serves(java):
         if not _jars_complete(jars):
             _bring_jars(jars, say)
         return Programs(java=(java,), classpath=f"{jars}/*")
@@ -71,6 +71,11 @@ def kafka_programs(folder: Path, say: Callable[[str], None]) -> Programs:
     # The host's network and the same path inside and outside: one configuration serves both ways to run.
     run = ("docker", "run", "--rm", "--network", "host", "--user", user, "--volume", f"{folder}:{folder}")
     return Programs(java=(*run, "--entrypoint", "java", _IMAGE), classpath=_IMAGE_CLASSPATH)
+
+
+def _java_serves(java: str | None) -> bool:
+    """With Java alone the jars must be there already."""
+    return java is not None and (shutil.which("mvn") is not None or _jars_complete(_jars_folder()))
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,12 +98,9 @@ async def test_started_by_root_it_runs_unprivileged_in_a_folder_of_its_own(tmp_p
 @pytest.mark.skipif(os.geteuid() != 0, reason="concerns root only")
 async def test_what_root_left_is_removed_only_when_the_wanted_folder_is_gone(tmp_path: Path) -> None:
     kept, left = LocalPostgres(tmp_path / "kept"), LocalPostgres(tmp_path / "left")
-    for server in (kept, left):
-        async with server:
-            pass
-    for path in left.folder.iterdir():
-        path.unlink()
-    left.folder.rmdir()
+    async with kept, left:
+        shutil.rmtree(left.folder)
+        assert remove_abandoned(below=tmp_path) == []
     assert remove_abandoned(below=tmp_path) == [left.home.base]
     assert kept.home.base.exists()
     await kept.remove()

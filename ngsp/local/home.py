@@ -118,8 +118,8 @@ def forget_home(folder: Path, home: Home) -> None:
 def remove_abandoned(below: Path) -> list[Path]:
     """Deletes root's clusters whose wanted folder was inside `below` and is gone, and returns them.
 
-    A running one stays. Never called on its own accord for data anyone may want: the tests do it for the temporary folder, `make clean` for
-    the project's.
+    A running one stays. Never called on its own accord for data anyone may want: the tests do it for the temporary
+    folder, `make clean` for the project's.
     """
     removed: list[Path] = []
     if os.geteuid() != 0 or not _ROOT_HOMES.is_dir():

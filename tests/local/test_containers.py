@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
+from ngsp.adapter.process import AdapterSettings
 from ngsp.config import Settings
 
 PROJECT = Path(__file__).parents[2]
 _PUBLISHED = re.compile(r"127\.0\.0\.1:\d+:\d+")
-_ADAPTERS = {"g01_population", "g12_enterprise", "g22_catalogue", "h41_civil_registry"}
 _OF_ADAPTERS = {"NGSP_G12_REGISTRY_URL", "NGSP_H41_DATABASE_URL"}
 
 
@@ -40,13 +40,15 @@ def test_only_the_gateways_are_published_and_on_loopback_alone(compose: dict[str
 
 def test_every_adapter_has_a_container_of_its_own(compose: dict[str, Any]) -> None:
     commands = [service.get("command", []) for service in compose["services"].values()]
-    run = [Path(command[2]).name for command in commands if command[:2] == ["adapter", "run"]]
-    assert sorted(run) == sorted(_ADAPTERS)
-    assert all((PROJECT / "adapters" / name).is_dir() for name in run)
+    run = [command[2] for command in commands if command[:2] == ["adapter", "run"]]
+    assert sorted(run) == sorted(
+        f"adapters.{path.parent.name}.adapter" for path in PROJECT.glob("adapters/*/adapter.py")
+    )
 
 
 def test_every_variable_is_one_the_program_knows(compose: dict[str, Any], secrets: Path) -> None:
     known = {f"NGSP_{name.upper()}" for name in Settings.model_fields} | _OF_ADAPTERS
+    known |= {f"NGSP_ADAPTER_{name.upper()}" for name in AdapterSettings.model_fields}
     used = {name for service in compose["services"].values() for name in service.get("environment", {})}
     used |= {line.partition("=")[0] for file in secrets.glob("*.env") for line in file.read_text("utf-8").splitlines()}
     assert {name for name in used if name.startswith("NGSP_")} - known == set()
@@ -67,6 +69,19 @@ def test_the_gateways_settings_are_accepted(
     assert len(settings.key_encryption_key()) == 32
 
 
+def test_the_adapters_settings_are_accepted(
+    compose: dict[str, Any], secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = {name: service for name, service in compose["services"].items() if name.startswith("adapter-")}
+    assert services
+    for service in services.values():
+        for name, value in service["environment"].items():
+            monkeypatch.setenv(name, value)
+        key = secrets / Path(service["environment"]["NGSP_ADAPTER_KEY_FILE"]).name
+        monkeypatch.setenv("NGSP_ADAPTER_KEY_FILE", str(key))
+        assert len(AdapterSettings().key()) == 32  # type: ignore[call-arg]  # filled from the environment
+
+
 def test_every_secret_is_a_file_the_script_makes_and_none_is_written_down(
     compose: dict[str, Any], secrets: Path
 ) -> None:
@@ -77,11 +92,11 @@ def test_every_secret_is_a_file_the_script_makes_and_none_is_written_down(
         assert set(service.get("secrets", ())) <= set(compose["secrets"])
         for name, value in service.get("environment", {}).items():
             assert "://" not in value or "@" not in value, f"{name} holds a password"
-            assert not re.search("PASSWORD|SECRET|KEK", name) or value.startswith("/run/secrets/"), name
+            assert not re.search("PASSWORD|SECRET|KEK|KEY_FILE", name) or value.startswith("/run/secrets/"), name
 
 
 def test_made_secrets_are_random_closed_to_others_and_kept(secrets: Path) -> None:
-    keys = {path.name: path.read_text("ascii") for path in secrets.glob("*-kek")}
+    keys = {path.name: path.read_text("ascii") for path in secrets.iterdir() if path.name.endswith(("-kek", "-key"))}
     assert len(set(keys.values())) == len(keys) == 5
     assert all(len(base64.b64decode(key, validate=True)) == 32 for key in keys.values())
     assert secrets.stat().st_mode & 0o777 == 0o700

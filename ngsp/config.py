@@ -42,6 +42,12 @@ class Settings(BaseSettings):
     kek_file: Path | None = Field(None, description="File with the key-encryption key: 32 bytes in base64")
     kek: SecretStr | None = Field(None, description="The same key as a value; the file is the better place")
 
+    migrate: bool = Field(True, description="Bring the schema up to date at start; off where another role does it")
+    adapters: str = Field(
+        "", max_length=2000, description="Modules of adapters to run inside the process (embedded bus), comma-separated"
+    )
+    adapter_folder: Path = Field(Path("data/adapters"), description="Folder of the inbox files of those adapters")
+
     bus: Literal["kafka", "embedded"] = Field("embedded", description="Where messages travel")
     kafka_bootstrap: str = Field("", max_length=1000, description="host:port[,host:port] of the brokers")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_SSL"] = Field(

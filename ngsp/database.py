@@ -64,6 +64,18 @@ async def connect(url: str, *, name: str = "ngsp", command_timeout_s: float | No
     return connection
 
 
+async def pool(url: str, *, size: int, name: str = "ngsp", command_timeout_s: float = 30.0) -> asyncpg.Pool:
+    """A pool of raw connections for what is read and written beside the log writer."""
+    return await asyncpg.create_pool(
+        _plain(url),
+        min_size=1,
+        max_size=size,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=command_timeout_s,
+        server_settings={"application_name": name, "timezone": "UTC"},
+    )
+
+
 def engine(url: str, *, pool_size: int = 8, name: str = "ngsp") -> AsyncEngine:
     """An engine on the libpq address `url`; opens nothing yet. A connection that died in the pool is replaced."""
     plain = _plain(url)

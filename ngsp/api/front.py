@@ -7,6 +7,7 @@ itself. All other paths go on to the FastAPI application.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -54,16 +55,36 @@ _JSON_HEADER = (b"content-type", b"application/json")
 log = structlog.get_logger(__name__)
 
 
+def _nothing() -> None:
+    return
+
+
 class FrontDoor:
     """The outermost ASGI application of a gateway."""
 
     def __init__(self, inner: ASGIApp) -> None:
         self._inner = inner
         self._parts: tuple[Exchange, Gate, Refusals, Metrics] | None = None
+        self._on_drain: Callable[[], None] = _nothing
+        self.fenced = False
+        """Set where the gateway must end because another closed its work."""
 
-    def open(self, exchange: Exchange, gate: Gate, refusals: Refusals, metrics: Metrics) -> None:
+    def open(
+        self, exchange: Exchange, gate: Gate, refusals: Refusals, metrics: Metrics, on_drain: Callable[[], None]
+    ) -> None:
         """From now on calls are taken; before, they go to the inner application, which knows no such route."""
-        self._parts = exchange, gate, refusals, metrics
+        self._parts, self._on_drain = (exchange, gate, refusals, metrics), on_drain
+
+    async def drain(self) -> None:
+        """Take nothing new; what is in flight goes on."""
+        self._on_drain()
+
+    def refused_below(self, code: str, address: str) -> None:
+        """Counts a refusal made by the HTTP server before there was a request."""
+        if self._parts is not None:
+            _, _, refusals, metrics = self._parts
+            refusals.count(code, address)
+            metrics.refused(code)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (

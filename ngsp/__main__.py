@@ -1,0 +1,3 @@
+from ngsp.cli import main
+
+main()

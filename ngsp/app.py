@@ -1,0 +1,298 @@
+"""The composition root: everything a gateway is made of is opened and closed here, in one visible place."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+
+import asyncpg
+import structlog
+from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ngsp import __version__
+from ngsp.adapter import Adapter
+from ngsp.adapter.runner import AdapterRunner
+from ngsp.api import problems, routes
+from ngsp.api.front import FrontDoor
+from ngsp.api.parts import Parts
+from ngsp.asking import Asker
+from ngsp.bus import Bus, EmbeddedBus, Topic
+from ngsp.bus.kafka import KafkaBus, KafkaConnection
+from ngsp.config import Settings
+from ngsp.database import check_durability, connect, engine, migrate, pool
+from ngsp.delivery import Outcomes, Relay
+from ngsp.exchange import Exchange
+from ngsp.gate import Gate
+from ngsp.identity.secrets import hash_secret
+from ngsp.identity.tokens import Tokens
+from ngsp.jobs import Jobs
+from ngsp.messages import OUTCOMES_TOPIC, REPLY_TOPIC_PREFIX
+from ngsp.quota import Quotas
+from ngsp.refusals import Refusals
+from ngsp.registry.model import Snapshot
+from ngsp.registry.store import Registry
+from ngsp.repeats import Repeats
+from ngsp.strays import Strays
+from ngsp.sweep import Sweep
+from ngsp.telemetry import Metrics, configure_logging
+from ngsp.transactions import entry, partitions
+from ngsp.transactions.find import Finder
+from ngsp.transactions.gateways import Presence, Registration, register
+from ngsp.transactions.log import TransactionLog
+from ngsp.transactions.projection import Projector
+from ngsp.transactions.writer import LogWriter
+from ngsp.vault import Vault
+
+MOST_BODY_BYTES_AT_ONCE = 64 << 20
+MAINTENANCE_EVERY_S = 3600.0
+REPLY_TOPIC_RETENTION_S = 3600.0
+
+log = structlog.get_logger(__name__)
+
+
+def create_app(settings: Settings | None = None, adapters: Sequence[Adapter] = ()) -> FrontDoor:
+    """The gateway as an ASGI application; `settings` from the environment where none are given.
+
+    `adapters` run inside the process: for the embedded bus, where there is no broker that others could reach.
+    """
+
+    @asynccontextmanager
+    async def lifespan(inner: FastAPI) -> AsyncIterator[None]:
+        chosen = settings or Settings()
+        async with AsyncExitStack() as stack:
+            gateway = Gateway(chosen, stack)
+            inner.state.parts = await gateway.open(door, adapters)
+            yield
+            gateway.drain()
+
+    inner = FastAPI(
+        title="NGSP",
+        version=__version__,
+        lifespan=lifespan,
+        openapi_version="3.1.0",
+        docs_url=None,
+        redoc_url=None,
+    )
+    problems.install(inner)
+    routes.include(inner)
+    door = FrontDoor(inner)
+    return door
+
+
+class Gateway:
+    """One gateway: opened top to bottom, closed by `stack` in the reverse order."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self._settings, self._stack = settings, stack
+        self._url = settings.database_url.get_secret_value()
+        self._jobs = Jobs()
+        self._door: FrontDoor | None = None
+
+    async def open(self, door: FrontDoor, adapters: Sequence[Adapter]) -> Parts:
+        """Everything, in the order in which it depends on what is before it."""
+        settings = self._settings
+        configure_logging(settings.log_level)
+        vault = Vault(settings.key_encryption_key())
+        database = await self._open_database()
+        rows = await pool(self._url, size=settings.database_pool_size, name=f"ngsp:{settings.instance}")
+        self._stack.push_async_callback(rows.close)
+        registration = await self._register()
+        presence = Presence(rows, registration, settings.lease_s, self._fenced)
+        registry = Registry(settings, database, hash_secret)
+        await registry.start()
+        self._stack.push_async_callback(registry.stop)
+        tokens = await self._open_tokens(database, vault)
+        writer = await self._open_writer(registration)
+        transactions = self._transaction_log(writer, registration, vault)
+        bus = await self._open_bus(registry, registration)
+        strays = Strays(rows, registry, transactions, vault)
+        asker = Asker(bus, f"{REPLY_TOPIC_PREFIX}{registration.slot}", strays.later)
+        metrics = Metrics()
+        refusals = Refusals(rows, settings.instance)
+        quotas = Quotas(rows, lambda: presence.alive)
+        relay = Relay(rows, bus, registry, transactions, vault, settings)
+        outcomes = Outcomes(rows, bus, registry, transactions, vault, strays, settings)
+        self._gate = Gate(
+            most=settings.max_in_flight,
+            client_share=settings.max_client_share,
+            most_log_wait_s=settings.max_log_wait_s,
+            log_age_s=writer.oldest_age_s,
+            log_trouble=writer.trouble,
+            most_body_bytes=MOST_BODY_BYTES_AT_ONCE,
+        )
+        exchange = Exchange(
+            registry=registry,
+            tokens=tokens,
+            quotas=quotas,
+            log=transactions,
+            asker=asker,
+            repeats=Repeats(rows, vault),
+            vault=vault,
+            metrics=metrics,
+            on_submission=relay.wake.set,
+        )
+        presence.start()
+        self._stack.push_async_callback(presence.stop)
+        await self._open_adapters(adapters, bus, vault)
+        strays.start()
+        self._stack.push_async_callback(strays.stop)
+        await asker.start()
+        self._stack.push_async_callback(asker.stop)
+        await outcomes.start()
+        self._stack.push_async_callback(outcomes.stop, 5.0)
+        self._start_jobs(rows, presence, transactions, relay, refusals)
+        self._door = door
+        door.open(exchange, self._gate, refusals, metrics, self.drain)
+        self._parts = Parts(
+            settings=settings,
+            registry=registry,
+            tokens=tokens,
+            finder=Finder(rows, vault),
+            pool=rows,
+            metrics=metrics,
+            refusals=refusals,
+            gate=self._gate,
+            closing=asyncio.Event(),
+            checks={
+                "log": writer.trouble,
+                "bus": bus.trouble,
+                "registry": lambda: "stale" if registry.age_s > settings.registry_stale_s else "",
+                "draining": lambda: "draining" if self._gate.draining else "",
+            },
+        )
+        self._watch(metrics, writer, registry, bus, outcomes)
+        log.info("gateway open", instance=settings.instance, epoch=registration.epoch, slot=registration.slot)
+        return self._parts
+
+    async def _open_database(self) -> AsyncEngine:
+        if self._settings.migrate:
+            await migrate(self._url)
+        settings = self._settings
+        database = engine(self._url, pool_size=settings.database_pool_size, name=f"ngsp:{settings.instance}")
+        self._stack.push_async_callback(database.dispose)
+        async with database.connect() as connection:
+            await check_durability(connection)
+        return database
+
+    async def _register(self) -> Registration:
+        connection = await connect(self._url, name="ngsp-register")
+        try:
+            await partitions.ensure(connection, entry.now())
+            return await register(connection, self._settings.instance)
+        finally:
+            await connection.close()
+
+    async def _open_tokens(self, database: AsyncEngine, vault: Vault) -> Tokens:
+        tokens = Tokens(self._settings, database, vault)
+        await tokens.start()
+        self._stack.push_async_callback(tokens.stop)
+        return tokens
+
+    async def _open_writer(self, registration: Registration) -> LogWriter:
+        writer = LogWriter(
+            self._url,
+            registration.instance,
+            registration.epoch,
+            timeout_s=self._settings.log_timeout_s,
+            on_fenced=self._fenced,
+        )
+        await writer.start()
+        self._stack.push_async_callback(writer.stop, self._settings.log_timeout_s)
+        return writer
+
+    def _transaction_log(self, writer: LogWriter, registration: Registration, vault: Vault) -> TransactionLog:
+        settings = self._settings
+        return TransactionLog(
+            writer,
+            entry.Scribe(settings.node, registration.instance, registration.epoch),
+            vault,
+            key_life=timedelta(days=settings.idempotency_days),
+            reply_life=timedelta(days=settings.reply_retention_days),
+        )
+
+    async def _open_bus(self, registry: Registry, registration: Registration) -> Bus:
+        bus = make_bus(self._settings)
+        await bus.start()
+        self._stack.push_async_callback(bus.stop)
+        replies = Topic(f"{REPLY_TOPIC_PREFIX}{registration.slot}", 1, REPLY_TOPIC_RETENTION_S)
+        await bus.ensure([replies, *all_topics(registry.snapshot, self._settings)])
+
+        async def reconcile(snapshot: Snapshot) -> None:
+            await bus.ensure(all_topics(snapshot, self._settings))
+
+        registry.on_change(reconcile)
+        return bus
+
+    async def _open_adapters(self, adapters: Sequence[Adapter], bus: Bus, vault: Vault) -> None:
+        for adapter in adapters:
+            runner = AdapterRunner(adapter, bus, vault, self._settings.adapter_folder)
+            await runner.start()
+            self._stack.push_async_callback(runner.stop)
+
+    def _start_jobs(
+        self, rows: asyncpg.Pool, presence: Presence, transactions: TransactionLog, relay: Relay, refusals: Refusals
+    ) -> None:
+        settings, lease = self._settings, presence.lease
+        projector, sweep = Projector(rows), Sweep(rows, transactions)
+        leased = {"lease": lease, "lease_s": settings.lease_s}
+        self._jobs.start("relay", relay.step, settings.relay_poll_s, wake=relay.wake, **leased)
+        self._jobs.start("project", projector.run_once, settings.project_s, **leased)
+        self._jobs.start("sweep", sweep.step, settings.sweep_s, **leased)
+        self._jobs.start("maintain", lambda: self._maintain(rows), MAINTENANCE_EVERY_S, **leased)
+        self._jobs.start("refusals", refusals.flush, 5.0)
+        self._stack.push_async_callback(self._jobs.stop)
+
+    async def _maintain(self, rows: asyncpg.Pool) -> int:
+        async with rows.acquire() as connection:
+            await partitions.ensure(connection, entry.now())
+            await partitions.retire(connection, entry.now(), self._settings.log_retention_months)
+        return 0
+
+    def _watch(self, metrics: Metrics, writer: LogWriter, registry: Registry, bus: Bus, outcomes: Outcomes) -> None:
+        gate = self._gate
+        metrics.gauge("ngsp_in_flight", lambda: gate.in_flight)
+        metrics.gauge("ngsp_log_queue", lambda: writer.queued)
+        metrics.gauge("ngsp_log_batch_size", lambda: writer.last_batch)
+        metrics.gauge("ngsp_log_oldest_seconds", writer.oldest_age_s)
+        metrics.gauge("ngsp_log_broken", lambda: int(bool(writer.trouble())))
+        metrics.gauge("ngsp_registry_age_seconds", lambda: registry.age_s)
+        metrics.gauge("ngsp_bus_up", lambda: int(not bus.trouble()))
+
+    def drain(self) -> None:
+        """Refuse new work; what is in flight goes on."""
+        self._gate.draining = True
+        self._parts.closing.set()
+
+    def _fenced(self) -> None:
+        """Another took this gateway for dead and closed its work: it must go, and come back under a new epoch."""
+        log.critical("fenced: this gateway ends itself")
+        if self._door is not None:
+            self._door.fenced = True
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def make_bus(settings: Settings) -> Bus:
+    if settings.bus == "embedded":
+        return EmbeddedBus()
+    password = settings.kafka_password.get_secret_value() if settings.kafka_password else ""
+    connection = KafkaConnection(
+        settings.kafka_bootstrap,
+        settings.kafka_security_protocol,
+        settings.kafka_ca_file,
+        settings.kafka_cert_file,
+        settings.kafka_key_file,
+        settings.kafka_username,
+        password,
+    )
+    return KafkaBus(connection, f"ngsp-{settings.instance}", settings.kafka_replication)
+
+
+def all_topics(snapshot: Snapshot, settings: Settings) -> list[Topic]:
+    """What the registry asks for: one request topic for each service, and the one for outcomes."""
+    names = [OUTCOMES_TOPIC, *(service.key.request_topic for service in snapshot.services.values())]
+    return [Topic(name, settings.kafka_partitions, settings.kafka_retention_s) for name in names]

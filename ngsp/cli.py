@@ -1,0 +1,170 @@
+"""`ngsp …`: what operators, integrators and developers type. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ngsp.text import tr
+
+if TYPE_CHECKING:
+    from ngsp.config import Settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help=tr(
+        "NGSP: trục tích hợp, chia sẻ dữ liệu giữa các cơ quan nhà nước.",
+        "NGSP: a data-exchange bus between government agencies.",
+    ),
+)
+registry_app = typer.Typer(
+    no_args_is_help=True, help=tr("Danh bạ: khai báo bằng tệp YAML.", "The registry, from YAML.")
+)
+bus_app = typer.Typer(no_args_is_help=True, help=tr("Trục thông điệp.", "The message bus."))
+adapter_app = typer.Typer(no_args_is_help=True, help=tr("Bộ kết nối.", "Adapters."))
+keys_app = typer.Typer(no_args_is_help=True, help=tr("Khóa ký mã truy cập.", "Keys that sign access tokens."))
+app.add_typer(registry_app, name="registry")
+app.add_typer(bus_app, name="bus")
+app.add_typer(adapter_app, name="adapter")
+app.add_typer(keys_app, name="keys")
+
+FENCED_EXIT = 3
+
+
+def main() -> None:
+    """Entry point of the command; the transactions commands join here so that `--help` stays quick."""
+    from ngsp.cli_transactions import transactions_app
+
+    app.add_typer(transactions_app, name="transactions")
+    app(args=_with_kafka_default(sys.argv[1:]))
+
+
+def _with_kafka_default(arguments: list[str]) -> list[str]:
+    """`--kafka` without an address means a broker of the demo's own."""
+    found: list[str] = []
+    for index, argument in enumerate(arguments):
+        found.append(argument)
+        following = arguments[index + 1] if index + 1 < len(arguments) else "-"
+        if argument == "--kafka" and following.startswith("-"):
+            found.append("local")
+    return found
+
+
+def _settings() -> Settings:
+    """The settings, or exit 2 with what is wrong, never with a value."""
+    from pydantic import ValidationError
+
+    from ngsp.config import Settings
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        for fault in error.errors(include_url=False, include_input=False):
+            name = "NGSP_" + "_".join(str(step) for step in fault["loc"]).upper()
+            typer.echo(f"{name}: {fault['msg']}", err=True)
+        typer.echo(tr("Xem docs/operations.md.", "See docs/operations.md."), err=True)
+        raise typer.Exit(2) from None
+
+
+def _fail(message: str, code: int = 1) -> typer.Exit:
+    typer.echo(message, err=True)
+    return typer.Exit(code)
+
+
+@app.command(help=tr("Chạy cổng (cấu hình bằng biến môi trường NGSP_*).", "Run a gateway (configured by NGSP_*)."))
+def serve() -> None:
+    import uvloop
+
+    from ngsp.serving import serve_gateway
+
+    settings = _settings()
+    if uvloop.run(serve_gateway(settings)):
+        raise typer.Exit(FENCED_EXIT)
+
+
+@app.command(help=tr("Nâng lược đồ cơ sở dữ liệu.", "Bring the database's schema up to date."))
+def migrate() -> None:
+    from ngsp.database import migrate as run_migrations
+
+    changed = asyncio.run(run_migrations(_settings().database_url.get_secret_value()))
+    typer.echo(tr("Đã nâng lược đồ.", "Migrated.") if changed else tr("Đã mới nhất.", "Up to date already."))
+
+
+@registry_app.command("apply", help=tr("Áp dụng tệp hoặc thư mục YAML.", "Apply a YAML file or folder."))
+def registry_apply(
+    path: Annotated[Path, typer.Argument(help=tr("Tệp hoặc thư mục.", "File or folder."))],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=tr("Chỉ in thay đổi.", "Print the changes only."))] = False,
+) -> None:
+    from ngsp.registry.apply import run_apply
+
+    raise typer.Exit(run_apply(path, _settings().database_url.get_secret_value(), dry_run, sys.stdout))
+
+
+@bus_app.command("init", help=tr("Tạo các topic theo danh bạ.", "Make the topics the registry asks for."))
+def bus_init() -> None:
+    from ngsp.serving import init_bus
+
+    made = asyncio.run(init_bus(_settings()))
+    typer.echo(tr(f"Đủ {made} topic.", f"{made} topics are there."))
+
+
+@adapter_app.command("run", help=tr("Chạy một bộ kết nối trên Kafka.", "Run an adapter on Kafka."))
+def adapter_run(
+    module: Annotated[
+        str, typer.Argument(help=tr("Mô-đun, ví dụ", "Module, e.g.") + " adapters.g22_catalogue.adapter")
+    ],
+) -> None:
+    import uvloop
+    from pydantic import ValidationError
+
+    from ngsp.adapter import ManifestError
+    from ngsp.adapter.process import AdapterSettings, run
+    from ngsp.telemetry import configure_logging
+
+    configure_logging("INFO")
+    try:
+        uvloop.run(run(module, AdapterSettings()))
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False)
+        names = ", ".join("NGSP_ADAPTER_" + "_".join(str(step) for step in fault["loc"]).upper() for fault in faults)
+        raise _fail(tr(f"Thiếu hoặc sai: {names}", f"Missing or wrong: {names}"), 2) from None
+    except (ManifestError, ValueError) as error:
+        raise _fail(str(error), 2) from None
+
+
+@keys_app.command("rotate", help=tr("Tạo khóa ký mới, có gối đầu.", "Make a new signing key, with overlap."))
+def keys_rotate() -> None:
+    from ngsp.serving import rotate_keys
+
+    typer.echo(asyncio.run(rotate_keys(_settings())))
+
+
+@app.command(help=tr("Chạy thử toàn bộ trên máy này.", "Run the whole thing on this machine."))
+def demo(
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help=tr("Cổng HTTP; 0: tự chọn.", "HTTP port; 0: free one."))
+    ] = 8080,
+    data: Annotated[Path, typer.Option(help=tr("Thư mục dữ liệu.", "Data folder."))] = Path("data/demo"),
+    once: Annotated[bool, typer.Option("--once", help=tr("Chạy xong thì thoát.", "Exit when done."))] = False,
+    kafka: Annotated[
+        str | None,
+        typer.Option(
+            help=tr(
+                "Dùng Kafka: địa chỉ, hoặc «local» để tự khởi động một máy chủ thật.",
+                "Over Kafka: an address, or 'local' to start a real broker of its own.",
+            )
+        ),
+    ] = None,
+    database: Annotated[
+        str | None, typer.Option(help=tr("PostgreSQL có sẵn (URL).", "An existing PostgreSQL (URL)."))
+    ] = None,
+) -> None:
+    from ngsp.demo.run import run_demo
+
+    raise typer.Exit(run_demo(port=port, data=data, once=once, kafka=kafka, database=database))

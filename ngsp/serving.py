@@ -1,0 +1,81 @@
+"""A gateway as a process: the application on the HTTP server with the limits of the settings; and its small helpers."""
+
+from __future__ import annotations
+
+import gc
+
+import structlog
+
+from ngsp.adapter.process import find_adapter
+from ngsp.api.edge import Limits
+from ngsp.api.server import serve
+from ngsp.app import all_topics, create_app, make_bus
+from ngsp.config import Settings
+from ngsp.database import engine
+from ngsp.identity.keys import Keyring
+from ngsp.identity.secrets import hash_secret
+from ngsp.registry.store import Registry
+from ngsp.vault import Vault
+
+log = structlog.get_logger(__name__)
+
+
+async def serve_gateway(settings: Settings) -> bool:
+    """Serve until SIGTERM or SIGINT; True where the gateway ended itself because it was fenced."""
+    modules = [name for name in settings.adapters.split(",") if name]
+    door = create_app(settings, [find_adapter(name) for name in modules])
+    limits = Limits(
+        max_connections=settings.max_connections,
+        max_header_bytes=settings.max_header_bytes,
+        header_timeout_s=settings.header_timeout_s,
+        body_timeout_s=settings.body_timeout_s,
+        keep_alive_s=settings.keep_alive_s,
+    )
+
+    def ready(port: int) -> None:
+        # What is there now stays: the collector need not look at it again, nor run at every few hundred objects.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        log.info("gateway listens", port=port, instance=settings.instance)
+
+    await serve(
+        door,
+        host=settings.host,
+        port=settings.port,
+        limits=limits,
+        on_refusal=door.refused_below,
+        drain=door.drain,
+        ready=ready,
+        graceful_timeout_s=settings.drain_timeout_s,
+        trusted_proxies=settings.trusted_proxies,
+    )
+    return door.fenced
+
+
+async def init_bus(settings: Settings) -> int:
+    """Make every topic the registry asks for; returns how many there are."""
+    database = engine(settings.database_url.get_secret_value(), pool_size=2)
+    registry = Registry(settings, database, hash_secret)
+    bus = make_bus(settings)
+    try:
+        await registry.start()
+        await bus.start()
+        topics = all_topics(registry.snapshot, settings)
+        await bus.ensure(topics)
+        return len(topics)
+    finally:
+        await bus.stop()
+        await registry.stop()
+        await database.dispose()
+
+
+async def rotate_keys(settings: Settings) -> str:
+    """Make a new signing key; it is published at once and signs after the overlap. Returns its id."""
+    database = engine(settings.database_url.get_secret_value(), pool_size=2)
+    keys = Keyring(database, Vault(settings.key_encryption_key()), key_days=settings.signing_key_days)
+    try:
+        await keys.open()
+        return str(await keys.rotate("planned"))
+    finally:
+        await database.dispose()

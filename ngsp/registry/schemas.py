@@ -193,3 +193,20 @@ def differences(old: Any, new: Any, at: Path = ()) -> Iterator[Path]:
             yield from differences(one, other, (*at, index))
     elif isinstance(old, bool) is not isinstance(new, bool) or old != new:
         yield at
+
+
+def rewrite_references(schema: Any, root: str) -> Any:
+    """The schema with every `#…` reference made to start at `root`, for a place inside another document."""
+    if not isinstance(schema, dict):
+        return schema
+    moved: dict[str, Any] = {}
+    for word, value in schema.items():
+        if word == "$ref" and isinstance(value, str):
+            moved[word] = root + value.removeprefix("#")
+        elif word in _MAPS and isinstance(value, dict):
+            moved[word] = {name: rewrite_references(below, root) for name, below in value.items()}
+        elif word in _LISTS and isinstance(value, list):
+            moved[word] = [rewrite_references(below, root) for below in value]
+        else:
+            moved[word] = rewrite_references(value, root) if word in _SINGLES else value
+    return moved

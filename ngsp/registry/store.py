@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -12,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ngsp.config import Settings
 from ngsp.errors import NotFound
+from ngsp.identity.secrets import new_secret
 from ngsp.registry import adapters, agreements, clients, life, members
 from ngsp.registry.adapters import AdapterRecord
 from ngsp.registry.agreement_records import AgreementRecord
@@ -32,7 +32,6 @@ from ngsp.registry.watch import OnChange, Watcher
 logger = structlog.get_logger()
 
 HashSecret = Callable[[str], Awaitable[str]]
-SECRET_BYTES = 32
 _OWN_CHANGE_TIMEOUT_S = 2.0
 
 
@@ -46,7 +45,7 @@ class Registry:
     def __init__(self, settings: Settings, engine: AsyncEngine, hash_secret: HashSecret) -> None:
         self._engine = engine
         self._hash_secret = hash_secret
-        self._max_body_bytes = settings.max_body_bytes
+        self.max_body_bytes = settings.max_body_bytes
         self._watcher = Watcher(
             settings.database_url.get_secret_value(),
             poll_s=settings.registry_poll_s,
@@ -111,7 +110,7 @@ class Registry:
 
     async def new_secret(self) -> tuple[str, str]:
         """A new secret, and its hash for the database."""
-        secret = secrets.token_urlsafe(SECRET_BYTES)
+        secret = new_secret()
         return secret, await self._hash_secret(secret)
 
     async def _exists(self, client_id: str) -> bool:
@@ -136,7 +135,7 @@ class Registry:
         self, actor: Actor, adapter_id: str, manifest: ManifestDocument, condition: Condition = ANY
     ) -> Stored[AdapterRecord]:
         # Compiling may take long: beside the event loop, and before the registry's lock is held.
-        checked = await asyncio.to_thread(check_manifest, adapter_id, manifest, self._max_body_bytes)
+        checked = await asyncio.to_thread(check_manifest, adapter_id, manifest, self.max_body_bytes)
         async with self.change(actor) as opened:
             return await adapters.put_adapter(opened, manifest, checked, condition)
 

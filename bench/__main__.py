@@ -7,6 +7,7 @@ import asyncio
 import importlib
 import importlib.util
 import shutil
+import signal
 import sys
 import tempfile
 from contextlib import AsyncExitStack
@@ -61,6 +62,9 @@ def effort_of(chosen: argparse.Namespace) -> Effort:
 
 async def bench(targets: Sequence[Target], effort: Effort, folder: Path) -> tuple[str, list[Sample]]:
     """Starts the servers and the targets, measures, and puts everything away again, whatever happens."""
+    this_task = asyncio.current_task()
+    assert this_task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this_task.cancel)
     samples: list[Sample] = []
     postgres, kafka = LocalPostgres(folder, say), LocalKafka(folder, say)
     async with AsyncExitStack() as stack:
@@ -113,8 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ChildError, LoadError, LocalServerError) as error:
         say(str(error))
         return 2
-    except KeyboardInterrupt:
-        return 130
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        say(tr("Bị dừng giữa chừng.", "Stopped before the end."))
+        return 2
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     report(samples, database, effort)

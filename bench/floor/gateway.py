@@ -87,7 +87,13 @@ async def serve() -> None:
     consumer = await start_consumer(settings["bootstrap"], settings["reply_topic"])
     exchange = Exchange(producer, consumer, settings["request_topic"])
     config = uvicorn.Config(
-        application(log, exchange), http="httptools", ws="none", lifespan="off", access_log=False, log_level="warning"
+        application(log, exchange),
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -50,8 +50,7 @@ class FloorTarget:
         return {name: child.pid for name, child in self._children.items()}
 
     async def stop(self) -> None:
-        children, self._children = list(self._children.values()), {}
-        ends = await asyncio.gather(*(child.stop() for child in children), return_exceptions=True)
-        for failure in ends:
-            if failure is not None:
-                raise failure
+        async with AsyncExitStack() as stack:  # the gateway first: what it has in flight still needs the adapter
+            for child in self._children.values():
+                stack.push_async_callback(child.stop)
+            self._children = {}

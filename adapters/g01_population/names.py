@@ -37,7 +37,7 @@ class Draw:
     so nothing else of the module is used."""
 
     def __init__(self, seed: str) -> None:
-        self._random = random.Random(seed).random  # noqa: S311 - synthetic data, not secrets
+        self._random = random.Random(seed).random
 
     def below(self, limit: int) -> int:
         return int(self._random() * limit)

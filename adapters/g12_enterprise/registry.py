@@ -18,6 +18,7 @@ from ngsp.adapter.breaker import Breaker, BreakerOpen
 DETAIL_PATH = "/apiCSDLDKDN/1.0/chiTietDoanhNghiep"
 MAX_REPLY_BYTES = 1 << 20
 LONGEST_CALL_S = 3.0
+LONGEST_CONNECT_S = 1.0
 ANSWER_MARGIN_S = 0.1
 """Left of the request's time for the answer to travel back."""
 FAIR_CALL_S = 1.0
@@ -46,10 +47,14 @@ class EnterpriseRegistry:
             trust_env=False,
             headers={"Accept": "application/json", "Accept-Encoding": "identity"},
             limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
-            timeout=httpx.Timeout(LONGEST_CALL_S),
         )
+        self._places = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._exchanges: set[asyncio.Task[tuple[int, Any]]] = set()
 
     async def close(self) -> None:
+        for exchange in self._exchanges:
+            exchange.cancel()
+        await asyncio.gather(*self._exchanges, return_exceptions=True)
         await self._client.aclose()
 
     async def find(self, code: str, remaining_s: float) -> dict[str, Any]:
@@ -77,17 +82,53 @@ class EnterpriseRegistry:
             return record
 
     async def _detail(self, code: str, limit_s: float) -> dict[str, Any]:
+        """One call, given up after `limit_s`.
+
+        The exchange is a task of its own that is not cancelled when we give up: a pool of httpcore loses a place for
+        ever where a request is cancelled before it has connected. It ends by its own limits soon after.
+        """
+        if limit_s <= 0:
+            raise Unavailable(TIMEOUT)
+        exchange = asyncio.create_task(self._exchange(code, asyncio.get_running_loop().time() + limit_s))
+        self._exchanges.add(exchange)
+        exchange.add_done_callback(self._ended)
+        done, _ = await asyncio.wait({exchange}, timeout=limit_s)
+        if not done:
+            raise Unavailable(TIMEOUT)
+        status, document = exchange.result()
+        return _record(code, status, document)
+
+    async def _exchange(self, code: str, until_s: float) -> tuple[int, Any]:
+        """Status and JSON document of the answer. `until_s`: time of the event loop at which nobody waits any more."""
+        loop = asyncio.get_running_loop()
         try:
+            async with asyncio.timeout_at(until_s):
+                await self._places.acquire()
+        except TimeoutError:
+            raise Unavailable(TIMEOUT) from None
+        try:
+            left_s = until_s - loop.time()
+            if left_s <= 0:
+                raise Unavailable(TIMEOUT)
+            timeout = httpx.Timeout(left_s, connect=min(LONGEST_CONNECT_S, left_s))
+            # An answer that comes a byte at a time outlives every timeout of its parts, so the whole has one too; by
+            # then the connection stands, and giving it up does no harm to the pool.
             async with (
-                asyncio.timeout(max(0.0, limit_s)),
-                self._client.stream("GET", DETAIL_PATH, params={"maSo": code}) as response,
+                asyncio.timeout_at(until_s + LONGEST_CALL_S),
+                self._client.stream("GET", DETAIL_PATH, params={"maSo": code}, timeout=timeout) as response,
             ):
-                document = await _read(response)
+                return response.status_code, await _read(response)
         except (TimeoutError, httpx.TimeoutException):
             raise Unavailable(TIMEOUT) from None
         except httpx.TransportError:
             raise Unavailable("registry-down") from None
-        return _record(code, response.status_code, document)
+        finally:
+            self._places.release()
+
+    def _ended(self, exchange: asyncio.Task[tuple[int, Any]]) -> None:
+        self._exchanges.discard(exchange)
+        if not exchange.cancelled():
+            exchange.exception()  # told to whoever waited; where nobody did, there is nobody to tell
 
 
 async def _read(response: httpx.Response) -> Any:

@@ -114,14 +114,17 @@ def _unit(code: str, name: str, type: str, province: Unit | None) -> Unit:
 
 
 def _distance(unit: Unit, exact: str, folded: str) -> tuple[int, int]:
-    """Smaller is closer: the whole name, its beginning, a word's beginning, anywhere; then accents as written."""
+    """Smaller is closer: the whole name, the name less its kind, the beginning of either, a word's beginning,
+    anywhere; then accents as written."""
     bare = unit.folded
     for prefix in _PREFIXES:
-        bare = bare.removeprefix(prefix) if not folded.startswith(prefix) else bare
-    if folded == bare:
+        bare = bare.removeprefix(prefix)
+    if folded == unit.folded:
         place = 0
-    elif bare.startswith(folded):
+    elif folded == bare:
         place = 1
+    elif bare.startswith(folded) or unit.folded.startswith(folded):
+        place = 2
     else:
-        place = 2 if f" {folded}" in f" {unit.folded}" else 3
+        place = 3 if f" {folded}" in unit.folded else 4
     return place, 0 if exact in unit.exact else 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,10 @@ async def resources() -> AsyncIterator[frozenset[str]]:
 async def birth_registration(request: Request) -> object:
     """See `schemas/birth-registration/v1`. Refused by the rules below; Unavailable where the database cannot now."""
     application: dict[str, Any] = request.payload
-    today = datetime.now(UTC).astimezone(HANOI_TIME).date()
-    check(application, today, request.resources)
+    day = today()
+    check(application, day, request.resources)
     try:
-        entry = await enter(request.transaction(), request.id, request.dossier, today, application)
+        entry = await enter(request.transaction(), request.id, request.dossier, day, application)
     except AlreadyRegistered:
         raise Refused("DA-DANG-KY") from None
     except DBAPIError as error:
@@ -59,13 +59,18 @@ async def birth_registration(request: Request) -> object:
     return entry.document()
 
 
-def check(application: dict[str, Any], today: date, communes: frozenset[str]) -> None:
+def today() -> date:
+    """The day in Hà Nội."""
+    return datetime.now(HANOI_TIME).date()
+
+
+def check(application: dict[str, Any], day: date, communes: frozenset[str]) -> None:
     """Refused where the register may not enter it: another province's commune; days that cannot be."""
     if application["noiDangKy"] not in communes:
         raise Refused("NGOAI-DIA-BAN")
     born = date.fromisoformat(application["nks"]["NgaySinh"])
     certified = date.fromisoformat(application["ngayCapGCS"])
-    if born > today or certified > today:
+    if born > day or certified > day:
         raise Refused("NGAY-TUONG-LAI")
     if certified < born:
         raise Refused("GCS-TRUOC-NGAY-SINH")

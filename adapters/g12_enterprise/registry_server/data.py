@@ -79,7 +79,7 @@ class _Draw:
     """Draws from a seeded stream. Only `random()` is promised to stay the same from one Python to the next."""
 
     def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed).random  # noqa: S311 - synthetic data, not secrets
+        self._random = random.Random(seed).random
 
     def below(self, limit: int) -> int:
         return int(self._random() * limit)

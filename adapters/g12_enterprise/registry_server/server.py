@@ -10,6 +10,7 @@ The control interface, on a port of its own: `PUT /fault` with `{"kind": …, "d
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,10 +20,23 @@ from urllib.parse import parse_qs, urlsplit
 
 DETAIL_PATH = "/apiCSDLDKDN/1.0/chiTietDoanhNghiep"
 HOST = "127.0.0.1"
-FAULTS = ("none", "slow", "error", "overloaded", "html", "redirect", "huge", "broken", "other", "hang", "down")
+FAULTS = (
+    "none",
+    "slow",
+    "error",
+    "overloaded",
+    "html",
+    "redirect",
+    "huge",
+    "broken",
+    "other",
+    "trickle",
+    "hang",
+    "down",
+)
 """slow: answers after the delay; error: 500; overloaded: 503; html: a page with status 200; redirect: 302 to itself;
-huge: more than a megabyte; broken: half a JSON document; other: another enterprise's record; hang: never answers;
-down: nobody listens."""
+huge: more than a megabyte; broken: half a JSON document; other: another enterprise's record; trickle: ten bytes a
+second; hang: never answers; down: nobody listens."""
 LONGEST_HANG_S = 60.0
 
 
@@ -35,6 +49,11 @@ class _Fault:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that hung up is no news; anything else is printed."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class Registry:
@@ -129,11 +148,25 @@ def _detail_handler(registry: Registry) -> type[BaseHTTPRequestHandler]:
                 return
             if fault.kind == "slow":
                 registry.wait_for_change(fault, fault.delay_s)
+            if fault.kind == "trickle":
+                self._trickle(fault)
+                return
             misbehave = _MISBEHAVIOUR.get(fault.kind)
             if misbehave:
                 misbehave(self)
                 return
             self._answer_truly(fault)
+
+        def _trickle(self, fault: _Fault) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", "100000")
+            self.end_headers()
+            while registry.fault is fault:
+                self.wfile.write(b" ")
+                self.wfile.flush()
+                registry.wait_for_change(fault, 0.1)
+            self.close_connection = True
 
         def _answer_truly(self, fault: _Fault) -> None:
             address = urlsplit(self.path)

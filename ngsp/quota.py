@@ -43,7 +43,6 @@ FULL_FOR_S: Final = 0.5
 """How long an empty window is refused from memory before the table is asked again for what others gave back."""
 BROKEN_FOR_S: Final = 0.25
 LEASE_TIMEOUT_S: Final = 2.0
-TEND_EVERY_S: Final = 5.0
 PURGE_EVERY_S: Final = 600.0
 
 log = structlog.get_logger(__name__)
@@ -132,19 +131,12 @@ class Quotas:
         self._pool, self._gateways = pool, gateways
         self._accounts: dict[str, _Account] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._tending: asyncio.Task[None] | None = None
         self._broken_until = 0.0
         self._trouble = ""
-
-    def start(self) -> None:
-        """Begin to give back what lies idle, and to delete old windows."""
-        self._tending = asyncio.create_task(self._tend_always(), name="quotas")
+        self._purged_s = float("-inf")
 
     async def stop(self) -> None:
         """Give back what is unspent, in bounded time; where the database is away, it is lost to its window."""
-        if self._tending is not None:
-            self._tending.cancel()
-            await asyncio.gather(self._tending, return_exceptions=True)
         leases = [account.lease for account in self._accounts.values() if account.lease is not None]
         await asyncio.gather(*leases, *self._tasks)  # each ends within its own timeout
         await self._give_back([window for account in self._accounts.values() for window in account.windows()])
@@ -307,6 +299,14 @@ class Quotas:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def step(self) -> int:
+        """The job beside the calls, to be done every few seconds: `tend`, and now and then `purge`. Always 0."""
+        await self.tend(time.time())
+        if time.monotonic() - self._purged_s > PURGE_EVERY_S:
+            await self.purge(time.time())
+            self._purged_s = time.monotonic()
+        return 0
+
     async def tend(self, now_s: float) -> None:
         """Give back the blocks nobody has spent from since the last time; forget what is over."""
         idle: list[_Window] = []
@@ -323,19 +323,6 @@ class Quotas:
         """Delete the rows of windows long over. Raises what the database raises."""
         for name, keep_s in KEEP_S.items():
             await self._pool.execute(_PURGE, name, _moment(now_s - LENGTH_S[name] - keep_s))
-
-    async def _tend_always(self) -> None:
-        purged_s = float("-inf")
-        while True:
-            await self.tend(time.time())
-            if time.monotonic() - purged_s > PURGE_EVERY_S:
-                try:
-                    async with asyncio.timeout(LEASE_TIMEOUT_S * 5):
-                        await self.purge(time.time())
-                    purged_s = time.monotonic()
-                except DATABASE_TROUBLE as error:
-                    log.warning("old quota windows could not be deleted", error=type(error).__name__)
-            await asyncio.sleep(TEND_EVERY_S)
 
 
 def _moment(unix_s: float) -> datetime:

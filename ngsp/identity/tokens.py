@@ -10,7 +10,6 @@ member, the credential, the scopes and the signing key are still good is looked 
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import hashlib
 import math
@@ -28,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ngsp.config import Settings
 from ngsp.errors import Unauthenticated
+from ngsp.identity.credentials import ClientAuthenticator, credential_of_key, credential_of_secret
 from ngsp.identity.jose import NotAToken, read_compact
 from ngsp.identity.keys import LONGEST_TOKEN_S, Keyring, SigningKey
 from ngsp.identity.model import Caller
@@ -96,6 +96,7 @@ class Tokens:
 
     def __init__(self, settings: Settings, engine: AsyncEngine, vault: Vault) -> None:
         self.issuer = settings.issuer
+        self.clients = ClientAuthenticator(engine, settings.issuer)
         self.keys = Keyring(engine, vault, key_days=settings.signing_key_days)
         self._ttl_s = settings.token_ttl_s
         self._poll_s = settings.registry_poll_s
@@ -251,17 +252,6 @@ class Tokens:
         async with self._engine.begin() as connection:
             gone = used_assertions.c.expires_at < func.now()
             await connection.execute(delete(used_assertions).where(gone))
-
-
-def credential_of_key(kid: str) -> str:
-    """The `cred` of a token issued for an assertion that the client's key `kid` signed."""
-    return f"key:{kid}"
-
-
-def credential_of_secret(secret_hash: str) -> str:
-    """The `cred` of a token issued for the secret with this hash; it changes with the secret and reveals nothing."""
-    digest = _sha256(b"ngsp-credential-v1\0" + secret_hash.encode()).digest()
-    return "secret:" + base64.urlsafe_b64encode(digest[:12]).decode()
 
 
 def _bearer(authorization: str | bytes | None) -> bytes:

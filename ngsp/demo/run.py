@@ -14,8 +14,9 @@ import httpx
 import orjson
 
 from ngsp.demo.steps import BIRTH, ENTERPRISE, POPULATION, UNITS, MainJob, NotVerified, example
-from ngsp.demo.world import World, WorldError
-from ngsp.text import tr
+from ngsp.demo.world import World
+from ngsp.local.process import LocalServerError
+from ngsp.text import Text, tr
 
 SERVICES = (
     (UNITS, "query", "catalogue-lookup"),
@@ -53,7 +54,7 @@ async def _run(port: int, data: Path, once: bool, kafka: str | None, database: s
         work.result()
         if not once:
             await _stay(world, stopping)
-    except (NotVerified, WorldError, httpx.HTTPError) as error:
+    except (NotVerified, LocalServerError, httpx.HTTPError) as error:
         print(tr(f"KHÔNG ĐẠT: {error}", f"FAILED: {error}"), file=sys.stderr, flush=True)
         _say(tr(f"Nhật ký: {world.data / 'logs'}", f"Logs: {world.data / 'logs'}"))
         return 1
@@ -116,7 +117,7 @@ async def _stay(world: World, stopping: asyncio.Event) -> None:
             "Stop with Ctrl-C.",
         )
     )
-    watched = [asyncio.create_task(process.wait(), name=name) for name, process in world.processes.items()]
+    watched = [asyncio.create_task(process.wait(), name=name) for name, process in world.programs.running.items()]
     stop = asyncio.create_task(stopping.wait())
     done, _ = await asyncio.wait([*watched, stop], return_when=asyncio.FIRST_COMPLETED)
     for task in [*watched, stop]:
@@ -125,4 +126,4 @@ async def _stay(world: World, stopping: asyncio.Event) -> None:
         await asyncio.gather(*watched, stop, return_exceptions=True)
     ended = [task.get_name() for task in done if task is not stop]
     if ended:
-        raise WorldError(tr(f"«{ended[0]}» đã dừng bất ngờ", f"'{ended[0]}' ended unexpectedly"))
+        raise LocalServerError(Text("«{name}» đã dừng bất ngờ", "'{name}' ended unexpectedly").format(name=ended[0]))

@@ -1,20 +1,108 @@
-"""A migrated database for a test module, and documents to fill a registry with."""
+"""A registry for tests: a migrated database of its own, the REST interface in front of it, clients with real tokens."""
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import copy
+import os
+import time
 import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import httpx
+from fastapi import FastAPI
+
 from ngsp import database
+from ngsp.api import adapters, agreements, clients, members, problems, services
 from ngsp.config import Settings
+from ngsp.identity.credentials import credential_of_secret
+from ngsp.identity.secrets import hash_secret
+from ngsp.identity.tokens import Tokens
 from ngsp.registry.change import Actor
+from ngsp.registry.documents import ClientDocument, MemberDocument
+from ngsp.registry.store import Registry
+from ngsp.vault import Vault
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
     from ngsp.local.postgres import LocalPostgres
+    from ngsp.registry.model import Scope
 
 TEMPLATE = "ngsp_template"
 
-OPERATOR = Actor("operator-1", "G22", frozenset(("operator", "registry")))
+OPERATOR = Actor("operator-1", "G22", frozenset(("operator",)))
+MEMBERS = {"G22": "Văn phòng Chính phủ", "G01.01": "Cục C06", "H41": "Nghệ An", "H14": "Cao Bằng"}
+
+REQUEST_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"id": {"type": "string", "pattern": "^[0-9]{12}$"}},
+    "required": ["id"],
+    "additionalProperties": False,
+}
+REPLY_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "name": {"$ref": "#/$defs/name"},
+        "children": {"type": "array", "items": {"type": "object", "properties": {"id": {"type": "string"}}}},
+    },
+    "additionalProperties": False,
+    "$defs": {"name": {"type": "object", "properties": {"first": {"type": "string"}, "last": {"type": "string"}}}},
+}
+
+
+def text(words: str) -> dict[str, str]:
+    return {"vi": words, "en": words}
+
+
+def member_document(**others: Any) -> dict[str, Any]:
+    return {"name": text("Một cơ quan"), "valid_from": "2020-01-01", "zone": "national", **others}
+
+
+def client_document(member: str, *scopes: str, **others: Any) -> dict[str, Any]:
+    return {"member": member, "name": text("Một hệ thống"), "scopes": list(scopes), **others}
+
+
+def service_document(**others: Any) -> dict[str, Any]:
+    return {
+        "service": "population-lookup",
+        "version": "v1",
+        "title": text("Tra cứu"),
+        "description": text("Tra cứu một công dân"),
+        "mode": "query",
+        "effect": "idempotent",
+        "deadline_s": 5,
+        "max_body_bytes": 4096,
+        "request_schema": copy.deepcopy(REQUEST_SCHEMA),
+        "reply_schema": copy.deepcopy(REPLY_SCHEMA),
+        "subjects": ["/id"],
+        "examples": [{"request": {"id": "900123456789"}, "reply": {"id": "900123456789"}}],
+        **others,
+    }
+
+
+def manifest(*services: dict[str, Any], **others: Any) -> dict[str, Any]:
+    return {"id": "g01-population", "provider": "G01.01", "services": list(services) or [service_document()], **others}
+
+
+def proposal(**others: Any) -> dict[str, Any]:
+    return {
+        "consumer": "H41",
+        "service": "G01.01/population-lookup/v1",
+        "purposes": ["birth-registration"],
+        "legal_basis": "Nghị định 63/2024/NĐ-CP",
+        "fields": ["/id", "/name/last"],
+        **others,
+    }
+
+
+def terms(**others: Any) -> dict[str, Any]:
+    return {name: value for name, value in proposal(**others).items() if name not in ("consumer", "service")}
 
 
 async def migrated_database(server: LocalPostgres) -> str:
@@ -27,4 +115,100 @@ async def migrated_database(server: LocalPostgres) -> str:
 
 
 def settings_for(url: str, **others: Any) -> Settings:
-    return Settings(**{"database_url": url, "registry_poll_s": 0.2, **others})
+    """Settings on this database; whatever NGSP_ variables there are, the poll is the default one."""
+    kek = base64.b64encode(os.urandom(32)).decode()
+    given: dict[str, Any] = {"database_url": url, "kek": kek, "registry_poll_s": 0.5, **others}
+    return Settings(**given)
+
+
+@asynccontextmanager
+async def running_registry(url: str, **others: Any) -> AsyncIterator[Registry]:
+    """A started registry over `url`, as one gateway has it. `others`: settings."""
+    engine = database.engine(url, pool_size=4)
+    registry = Registry(settings_for(url, **others), engine, hash_secret)
+    try:
+        await registry.start()
+        yield registry
+    finally:
+        await registry.stop()
+        await engine.dispose()
+
+
+async def eventually(holds: Callable[[], bool], timeout_s: float) -> float:
+    """Waits until `holds()`; the seconds it took. AssertionError when `timeout_s` passed before."""
+    began_s = time.monotonic()
+    while not holds():
+        assert time.monotonic() - began_s < timeout_s, f"not within {timeout_s} s"
+        await asyncio.sleep(0.005)
+    return time.monotonic() - began_s
+
+
+async def put_members(registry: Registry) -> None:
+    for code, name in MEMBERS.items():
+        await registry.put_member(OPERATOR, code, MemberDocument.model_validate(member_document(name=text(name))))
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What the routes of the registry need of the gateway."""
+
+    settings: Settings
+    registry: Registry
+    tokens: Tokens
+
+
+@dataclass(slots=True)
+class Rig:
+    """The registry's REST interface over a database of its own, called with tokens that `Tokens` issued."""
+
+    url: str
+    engine: AsyncEngine
+    registry: Registry
+    tokens: Tokens
+    http: httpx.AsyncClient
+    bearers: dict[str, str] = field(default_factory=dict)
+
+    async def add_client(self, client_id: str, member: str, *scopes: Scope) -> None:
+        document = ClientDocument.model_validate(client_document(member, *scopes))
+        stored, secret = await self.registry.put_client(OPERATOR, client_id, document)
+        assert secret is not None
+        cred = credential_of_secret(stored.value.secret_hash)
+        issued = self.tokens.issue(stored.value, stored.value.scopes, cred, time.time())
+        self.bearers[client_id] = f"Bearer {issued.access_token}"
+
+    async def call(self, method: str, path: str, *, by: str = "operator-1", **options: Any) -> httpx.Response:
+        """One request by the client `by`; `options` as httpx has them, headers added to the token's."""
+        headers = {"Authorization": self.bearers[by], **options.pop("headers", {})}
+        return await self.http.request(method, path, headers=headers, **options)
+
+
+@asynccontextmanager
+async def running_rig(server: LocalPostgres) -> AsyncIterator[Rig]:
+    """Members, an operator, an auditor, and for each member but the first a client with its own scopes."""
+    url = await migrated_database(server)
+    async with AsyncExitStack() as stack:
+        settings = settings_for(url)
+        engine = database.engine(url, pool_size=4)
+        stack.push_async_callback(engine.dispose)
+        registry = Registry(settings, engine, hash_secret)
+        await registry.start()
+        stack.push_async_callback(registry.stop)
+        tokens = Tokens(settings, engine, Vault(settings.key_encryption_key()))
+        await tokens.start()
+        stack.push_async_callback(tokens.stop)
+        app = FastAPI()
+        problems.install(app)
+        for module in (members, clients, adapters, agreements, services):
+            app.include_router(module.router)
+        app.state.parts = _Parts(settings, registry, tokens)
+        http = await stack.enter_async_context(
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
+        )
+        rig = Rig(url, engine, registry, tokens, http)
+        await put_members(registry)
+        await rig.add_client("operator-1", "G22", "operator")
+        await rig.add_client("auditor-1", "G22", "auditor")
+        await rig.add_client("g01-registry", "G01.01", "registry", "adapter")
+        await rig.add_client("h41-registry", "H41", "registry", "exchange")
+        await rig.add_client("h14-registry", "H14", "registry", "adapter", "exchange")
+        yield rig

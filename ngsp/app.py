@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 
 import asyncpg
 import structlog
@@ -50,7 +50,17 @@ from ngsp.vault import Vault
 
 MOST_BODY_BYTES_AT_ONCE = 64 << 20
 MAINTENANCE_EVERY_S = 3600.0
+TEND_EVERY_S = 5.0
 REPLY_TOPIC_RETENTION_S = 3600.0
+
+SLOW_GAUGES = {
+    "ngsp_outbox_open": "SELECT count(*) FROM outbox WHERE state = 'open'",
+    "ngsp_outbox_oldest_seconds": "SELECT extract(epoch FROM now() - min(accepted_at)) FROM outbox WHERE state = 'open'",
+    "ngsp_quarantine_held": "SELECT count(*) FROM quarantine WHERE state = 'held'",
+    "ngsp_projection_lag_seconds": """SELECT extract(epoch FROM now() - min(at)) FROM (
+        SELECT e.at FROM entries e, projection p WHERE (e.xid, e.seq) > (p.xid, p.seq)
+        ORDER BY e.xid, e.seq LIMIT 1) behind""",
+}
 
 log = structlog.get_logger(__name__)
 
@@ -112,9 +122,10 @@ class Gateway:
         bus = await self._open_bus(registry, registration)
         strays = Strays(rows, registry, transactions, vault)
         asker = Asker(bus, f"{REPLY_TOPIC_PREFIX}{registration.slot}", strays.later)
-        metrics = Metrics()
+        metrics = Metrics(lambda path: path in registry.snapshot.services)
         refusals = Refusals(rows, settings.instance)
         quotas = Quotas(rows, lambda: presence.alive)
+        self._stack.push_async_callback(quotas.stop)
         relay = Relay(rows, bus, registry, transactions, vault, settings)
         outcomes = Outcomes(rows, bus, registry, transactions, vault, strays, settings)
         self._gate = Gate(
@@ -145,7 +156,10 @@ class Gateway:
         self._stack.push_async_callback(asker.stop)
         await outcomes.start()
         self._stack.push_async_callback(outcomes.stop, 5.0)
-        self._start_jobs(rows, presence, transactions, relay, refusals)
+        self._watch(rows, metrics, writer, registry, bus, outcomes)
+        self._start_jobs(rows, presence, transactions, relay)
+        for name, step in (("refusals", refusals.step), ("quotas", quotas.step), ("gauges", metrics.refresh)):
+            self._jobs.start(name, step, TEND_EVERY_S)
         self._door = door
         door.open(exchange, self._gate, refusals, metrics, self.drain)
         self._parts = Parts(
@@ -157,7 +171,6 @@ class Gateway:
             metrics=metrics,
             refusals=refusals,
             gate=self._gate,
-            closing=asyncio.Event(),
             checks={
                 "log": writer.trouble,
                 "bus": bus.trouble,
@@ -165,7 +178,6 @@ class Gateway:
                 "draining": lambda: "draining" if self._gate.draining else "",
             },
         )
-        self._watch(metrics, writer, registry, bus, outcomes)
         log.info("gateway open", instance=settings.instance, epoch=registration.epoch, slot=registration.slot)
         return self._parts
 
@@ -234,9 +246,7 @@ class Gateway:
             await runner.start()
             self._stack.push_async_callback(runner.stop)
 
-    def _start_jobs(
-        self, rows: asyncpg.Pool, presence: Presence, transactions: TransactionLog, relay: Relay, refusals: Refusals
-    ) -> None:
+    def _start_jobs(self, rows: asyncpg.Pool, presence: Presence, transactions: TransactionLog, relay: Relay) -> None:
         settings, lease = self._settings, presence.lease
         projector, sweep = Projector(rows), Sweep(rows, transactions)
         leased = {"lease": lease, "lease_s": settings.lease_s}
@@ -244,7 +254,6 @@ class Gateway:
         self._jobs.start("project", projector.run_once, settings.project_s, **leased)
         self._jobs.start("sweep", sweep.step, settings.sweep_s, **leased)
         self._jobs.start("maintain", lambda: self._maintain(rows), MAINTENANCE_EVERY_S, **leased)
-        self._jobs.start("refusals", refusals.flush, 5.0)
         self._stack.push_async_callback(self._jobs.stop)
 
     async def _maintain(self, rows: asyncpg.Pool) -> int:
@@ -253,7 +262,9 @@ class Gateway:
             await partitions.retire(connection, entry.now(), self._settings.log_retention_months)
         return 0
 
-    def _watch(self, metrics: Metrics, writer: LogWriter, registry: Registry, bus: Bus, outcomes: Outcomes) -> None:
+    def _watch(
+        self, rows: asyncpg.Pool, metrics: Metrics, writer: LogWriter, registry: Registry, bus: Bus, outcomes: Outcomes
+    ) -> None:
         gate = self._gate
         metrics.gauge("ngsp_in_flight", lambda: gate.in_flight)
         metrics.gauge("ngsp_log_queue", lambda: writer.queued)
@@ -262,6 +273,9 @@ class Gateway:
         metrics.gauge("ngsp_log_broken", lambda: int(bool(writer.trouble())))
         metrics.gauge("ngsp_registry_age_seconds", lambda: registry.age_s)
         metrics.gauge("ngsp_bus_up", lambda: int(not bus.trouble()))
+        metrics.slow_gauge("ngsp_consumer_lag", outcomes.lag)
+        for name, statement in SLOW_GAUGES.items():
+            metrics.slow_gauge(name, partial(_figure, rows, statement))
 
     def drain(self) -> None:
         """Refuse new work; what is in flight goes on."""
@@ -274,6 +288,10 @@ class Gateway:
         if self._door is not None:
             self._door.fenced = True
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def _figure(rows: asyncpg.Pool, statement: str) -> float:
+    return float(await rows.fetchval(statement) or 0)
 
 
 def make_bus(settings: Settings) -> Bus:

@@ -163,7 +163,7 @@ class Exchange:
         return Answer(200, transaction.id, conclusion.body)
 
     async def _authenticate(self, call: Call) -> Caller:
-        return await self._tokens.authenticate_async(call.authorization, self._registry.snapshot, time.time())
+        return await self._tokens.authenticate_fresh(call.authorization, self._registry.snapshot, time.time())
 
     def _authorise(self, call: Call, caller: Caller) -> Grant:
         if "exchange" not in caller.scopes:

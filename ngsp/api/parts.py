@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from starlette.requests import Request
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from ngsp.config import Settings
+    from ngsp.gate import Gate
     from ngsp.identity.tokens import Tokens
+    from ngsp.refusals import Refusals
     from ngsp.registry.store import Registry
+    from ngsp.telemetry import Metrics
+    from ngsp.transactions.find import Finder
 
 
 @dataclass(slots=True)
 class Parts:
-    """The running gateway's collaborators."""
+    """The running gateway's collaborators.
+
+    `checks`: part → what is wrong with it now, empty while it is well (`/readyz`). `closing` is set at shutdown, so that
+    streams and waits end by themselves.
+    """
 
     settings: Settings
     registry: Registry
     tokens: Tokens
+    finder: Finder
+    pool: asyncpg.Pool
+    metrics: Metrics
+    refusals: Refusals
+    gate: Gate
+    checks: Mapping[str, Callable[[], str]]
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 def parts(request: Request) -> Parts:

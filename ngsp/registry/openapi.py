@@ -116,7 +116,7 @@ def _operation(service: Service, language: Language) -> dict[str, Any]:
         "x-ngsp-mode": service.mode,
         "x-ngsp-deadline-s": service.deadline_s,
         "x-ngsp-max-body-bytes": service.max_body_bytes,
-        "parameters": _parameters(service, language),
+        "parameters": _headers(submission, service.officer_required, language),
         "requestBody": {"required": True, "content": {"application/json": _content("Request", requests)}},
         "responses": successes | {status: _problem(text, language) for status, text in _PROBLEMS.items()},
     }
@@ -140,12 +140,34 @@ def _problem(text: Text, language: Language) -> dict[str, Any]:
     }
 
 
-def _parameters(service: Service, language: Language) -> list[dict[str, Any]]:
-    submission = service.mode == "submission"
+def exchange_operation() -> dict[str, Any]:
+    """The call of any service, for the document of the whole gateway; each service's own document is exact."""
+    names = ("provider", "service", "version")
+    path = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+    anything: dict[str, Any] = {"application/json": {"schema": {}}}
+    transaction = {"Ngsp-Transaction": {"schema": {"type": "string", "format": "uuid"}}}
+    problem = {"description": "RFC 9457", "content": {"application/problem+json": {"schema": PROBLEM_SCHEMA}}}
+    return {
+        "operationId": "call-service",
+        "tags": ["exchange"],
+        "summary": "Gọi dịch vụ / Call a service",
+        "description": "Lược đồ của từng dịch vụ / Each service's schemas: `/v1/services/{p}/{s}/{v}/openapi.json`.",
+        "security": [{"oauth2": ["exchange"]}],
+        "parameters": [*path, *_headers(False, False, "en")],
+        "requestBody": {"required": True, "content": anything},
+        "responses": {
+            "200": {"description": "The reply", "headers": transaction, "content": anything},
+            "202": {"description": "Accepted; see Location", "headers": transaction},
+        }
+        | dict.fromkeys(_PROBLEMS, problem),
+    }
+
+
+def _headers(submission: bool, officer_required: bool, language: Language) -> list[dict[str, Any]]:
     headers = (
         ("Ngsp-Purpose", True, Text("Mục đích, theo thỏa thuận", "A purpose of the agreement")),
         ("Ngsp-Agreement", False, Text("Khi có nhiều thỏa thuận phù hợp", "Where several agreements fit")),
-        ("Ngsp-Officer", service.officer_required, Text("Mã cán bộ yêu cầu", "The requesting officer")),
+        ("Ngsp-Officer", officer_required, Text("Mã cán bộ yêu cầu", "The requesting officer")),
         ("Ngsp-Dossier", False, Text("Mã hồ sơ", "The dossier")),
         ("Ngsp-Procedure", False, Text("Mã thủ tục hành chính", "The administrative procedure")),
         ("Ngsp-Consent", False, Text("Khi thỏa thuận yêu cầu", "Where the agreement asks for it")),

@@ -1,0 +1,74 @@
+"""The demo's registry documents: read, applied to a real database, applied again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from ngsp import database
+from ngsp.config import Settings
+from ngsp.identity.secrets import hash_secret
+from ngsp.local.postgres import LocalPostgres
+from ngsp.registry.applying import apply
+from ngsp.registry.declared import DeclaredAgreement, DeclaredClient, read_declarations
+from ngsp.registry.store import Registry
+
+PROJECT = Path(__file__).parents[2]
+DOCUMENTS = PROJECT / "ngsp" / "demo" / "registry"
+
+
+@pytest.fixture
+async def store(postgres: LocalPostgres) -> AsyncIterator[Registry]:
+    await postgres.create_database("demo_registry")
+    url = postgres.url("demo_registry")
+    await database.migrate(url)
+    engine = database.engine(url, pool_size=2)
+    yield Registry(Settings.model_validate({"database_url": url}), engine, hash_secret)
+    await engine.dispose()
+    await postgres.drop_database("demo_registry")
+
+
+def test_documents_are_without_fault() -> None:
+    found, errors = read_declarations(DOCUMENTS)
+    assert [str(error) for error in errors] == []
+    assert {declaration.name for declaration in found if declaration.document.kind == "member"} == {
+        *("G22", "G12", "G01", "G01.01", "H41", "H14"),
+    }
+    assert {declaration.name for declaration in found if declaration.document.kind == "client"} == {
+        *("g22-portal", "h41-onestop", "h14-onestop", "operator"),
+        *("g22-catalogue", "g12-enterprise", "g01-population", "h41-civil-registry"),
+    }
+
+
+def test_no_secret_stands_in_them_and_every_agreement_says_why() -> None:
+    found, _ = read_declarations(DOCUMENTS)
+    for declaration in found:
+        document = declaration.document
+        if isinstance(document, DeclaredClient):
+            assert document.secret_file == f"../secrets/{document.id}.secret"
+        if isinstance(document, DeclaredAgreement):
+            assert "Điều" in document.legal_basis or "Nghị định" in document.legal_basis
+            assert document.consumer != "H14", "H14 shows what happens without an agreement"
+            if document.service == "G01.01/population-lookup/v1":
+                assert "" not in document.fields, "the demo shows that the reply is cut"
+
+
+async def test_applied_once_and_then_in_place(store: Registry, tmp_path: Path) -> None:
+    for folder in ("registry", "secrets"):
+        (tmp_path / folder).mkdir()
+    for file in DOCUMENTS.glob("*.yaml"):
+        absolute = file.read_text("utf-8").replace("../../../adapters/", f"{PROJECT}/adapters/")
+        (tmp_path / "registry" / file.name).write_text(absolute, "utf-8")
+    found, errors = read_declarations(tmp_path / "registry")
+    assert errors == []
+
+    first = await apply(store, found, dry_run=False)
+    assert {(difference.action, difference.problems) for difference in first} == {("create", ())}
+    secrets = sorted((tmp_path / "secrets").iterdir())
+    assert len(secrets) == 8
+    assert {file.stat().st_mode & 0o777 for file in secrets} == {0o600}
+
+    again = await apply(store, found, dry_run=False)
+    assert {difference.action for difference in again} == {"keep"}

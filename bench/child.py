@@ -24,8 +24,7 @@ class ChildError(Exception):
 def quiet_gc() -> None:
     """What was made at the start is never looked at again by the collector, and what comes later seldom.
 
-    Measured with Python's own thresholds at 64 connections: a tenth less throughput and twice the p99. The full path
-    may do the same.
+    A long collection in the middle of a run shows in p99. The full path may do the same.
     """
     gc.collect()
     gc.freeze()

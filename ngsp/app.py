@@ -55,7 +55,8 @@ REPLY_TOPIC_RETENTION_S = 3600.0
 
 SLOW_GAUGES = {
     "ngsp_outbox_open": "SELECT count(*) FROM outbox WHERE state = 'open'",
-    "ngsp_outbox_oldest_seconds": "SELECT extract(epoch FROM now() - min(accepted_at)) FROM outbox WHERE state = 'open'",
+    "ngsp_outbox_oldest_seconds": """SELECT extract(epoch FROM now() - min(accepted_at)) FROM outbox
+        WHERE state = 'open'""",
     "ngsp_quarantine_held": "SELECT count(*) FROM quarantine WHERE state = 'held'",
     "ngsp_projection_lag_seconds": """SELECT extract(epoch FROM now() - min(at)) FROM (
         SELECT e.at FROM entries e, projection p WHERE (e.xid, e.seq) > (p.xid, p.seq)
@@ -84,9 +85,9 @@ def create_app(settings: Settings | None = None, adapters: Sequence[Adapter] = (
         title="NGSP",
         version=__version__,
         lifespan=lifespan,
-        openapi_version="3.1.0",
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,
     )
     problems.install(inner)
     routes.include(inner)

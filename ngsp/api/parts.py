@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Parts:
     """The running gateway's collaborators.
 
-    `checks`: part → what is wrong with it now, empty while it is well (`/readyz`). `closing` is set at shutdown, so that
-    streams and waits end by themselves.
+    `checks`: part → what is wrong with it now, empty while it is well (`/readyz`). `closing` is set at shutdown, so
+    that streams and waits end by themselves.
     """
 
     settings: Settings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -21,6 +20,7 @@ from ngsp.local.programs import Programs, free_port, key_file
 from ngsp.registry.apply import run_apply
 from ngsp.text import Text, tr
 
+ROOT = Path(__file__).parents[2]
 REGISTRY = Path(__file__).parent / "registry"
 ADAPTERS = {
     "g22-catalogue": "adapters.g22_catalogue.adapter",
@@ -89,7 +89,8 @@ class World:
         self._say(tr("Nạp danh bạ (cơ quan, hệ thống, thỏa thuận) …", "Applying the registry …"))
         target = self.data / "registry"
         for document in sorted(REGISTRY.glob("*.yaml")):
-            shutil.copy(document, target / document.name)
+            text = document.read_text("utf-8").replace("manifest: ../../../", f"manifest: {ROOT}/")
+            (target / document.name).write_text(text, "utf-8")
         log = self.data / "logs" / "registry.log"
         with log.open("w", encoding="utf-8") as out:
             failed = await asyncio.to_thread(run_apply, target, self.database_url, False, out)

@@ -166,7 +166,7 @@ class Rig:
     registry: Registry
     tokens: Tokens
     http: httpx.AsyncClient
-    bearers: dict[str, str] = field(default_factory=dict)
+    bearers: dict[str, str] = field(default_factory=dict, repr=False)
 
     async def add_client(self, client_id: str, member: str, *scopes: Scope) -> None:
         document = ClientDocument.model_validate(client_document(member, *scopes))

@@ -39,16 +39,16 @@ STATUSES = {"1": "dang-hoat-dong", "2": "tam-ngung", "3": "dang-giai-the", "4": 
 class EnterpriseRegistry:
     """One registry behind pooled connections and a breaker. `base_url`: `http://host:port` without a path."""
 
-    def __init__(self, base_url: str, breaker: Breaker) -> None:
+    def __init__(self, base_url: str, breaker: Breaker, max_connections: int = MAX_CONNECTIONS) -> None:
         self.breaker = breaker
         self._client = httpx.AsyncClient(
             base_url=base_url,
             follow_redirects=False,
             trust_env=False,
             headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-            limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
+            limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
         )
-        self._places = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._places = asyncio.Semaphore(max_connections)
         self._exchanges: set[asyncio.Task[tuple[int, Any]]] = set()
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from adapters.g12_enterprise.adapter import URL_VARIABLE, adapter, registry_url
-from adapters.g12_enterprise.registry import ANSWER_MARGIN_S, MAX_CONNECTIONS, EnterpriseRegistry
+from adapters.g12_enterprise.registry import ANSWER_MARGIN_S, EnterpriseRegistry
 from adapters.g12_enterprise.registry_server.data import enterprises
 from ngsp.adapter import Failed, ManifestError, RecordNotFound, Unavailable
 from ngsp.adapter.breaker import Breaker, BreakerState
@@ -141,15 +141,15 @@ async def test_caller_in_haste_opens_no_breaker(seen: Seen, registry: RegistryPr
 
 
 async def test_impatient_callers_take_no_connection_from_the_others(seen: Seen, registry: RegistryProcess) -> None:
+    few = EnterpriseRegistry(registry.url, Breaker(), max_connections=4)
     patience_s = [ANSWER_MARGIN_S + number / 2_000 for number in range(200)]
     for _ in range(2):
-        given_up = await asyncio.gather(
-            *(seen.enterprises.find(CODE, left_s) for left_s in patience_s), return_exceptions=True
-        )
+        given_up = await asyncio.gather(*(few.find(CODE, left_s) for left_s in patience_s), return_exceptions=True)
         assert any(isinstance(outcome, Unavailable) for outcome in given_up)
-    await registry.switch("slow", 1.5)
+    await registry.switch("slow", 1.8)
     # All places at once: were one lost, the last call would have to wait for another's and come too late.
-    await asyncio.gather(*(seen.enterprises.find(CODE, 5.0) for _ in range(MAX_CONNECTIONS)))
+    await asyncio.gather(*(few.find(CODE, 5.0) for _ in range(4)))
+    await few.close()
 
 
 async def test_no_record_is_an_answer_and_closes_the_count(seen: Seen, registry: RegistryProcess) -> None:

@@ -1,0 +1,106 @@
+"""The full path as a target of the bench."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+
+from bench.floor.target import BODY
+from bench.plan import RequestPlan
+from ngsp.database import migrate
+from ngsp.local.programs import Programs, free_port, key_file
+from ngsp.registry.apply import run_apply
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ngsp.local.kafka import LocalKafka
+    from ngsp.local.postgres import LocalPostgres
+
+DATABASE = "bench_full"
+SERVICE = "/v1/services/G12/echo/v1"
+
+
+class FullTarget:
+    name = "full"
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="ngsp-bench-"))
+        self._programs = Programs(self._folder / "logs")
+        self._port = free_port()
+
+    async def start(self, postgres: LocalPostgres, kafka: LocalKafka) -> None:
+        await postgres.create_database(DATABASE)
+        url = postgres.url(DATABASE)
+        await migrate(url)
+        await self._apply_registry(url)
+        base_url = f"http://127.0.0.1:{self._port}"
+        gateway = {
+            "NGSP_DATABASE_URL": url,
+            "NGSP_KEK_FILE": str(key_file(self._folder / "kek.key")),
+            "NGSP_PORT": str(self._port),
+            "NGSP_ISSUER": base_url,
+            "NGSP_BUS": "kafka",
+            "NGSP_KAFKA_BOOTSTRAP": kafka.bootstrap,
+            "NGSP_KAFKA_PARTITIONS": "1",
+            "NGSP_LOG_LEVEL": "WARNING",
+        }
+        await self._programs.start("gateway", ["-m", "ngsp", "serve"], gateway)
+        await self._programs.until("gateway", self._answers)
+        adapter = {
+            "NGSP_ADAPTER_KAFKA_BOOTSTRAP": kafka.bootstrap,
+            "NGSP_ADAPTER_KEY_FILE": str(key_file(self._folder / "adapter.key")),
+        }
+        await self._programs.start("adapter", ["-m", "ngsp", "adapter", "run", "bench.full.adapter"], adapter)
+        await self._programs.until("adapter", self._answers_calls)
+
+    async def _apply_registry(self, url: str) -> None:
+        for name in ("registry.yaml", "manifest.yaml"):
+            shutil.copy(Path(__file__).with_name(name), self._folder / name)
+        failed = await asyncio.to_thread(run_apply, self._folder / "registry.yaml", url, False, sys.stderr)
+        if failed:
+            raise RuntimeError("the bench's registry was not applied")
+
+    async def _answers(self) -> bool:
+        try:
+            async with httpx.AsyncClient() as client:
+                return (await client.get(f"http://127.0.0.1:{self._port}/readyz")).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    async def _answers_calls(self) -> bool:
+        port, plan = await self.request()
+        async with httpx.AsyncClient(timeout=5) as client:
+            headers = plan.headers | {"Prefer": "wait=1"}
+            answer = await client.post(f"http://127.0.0.1:{port}{plan.path}", content=plan.bodies[0], headers=headers)
+        return answer.status_code == 200
+
+    async def request(self) -> tuple[int, RequestPlan]:
+        secret = await asyncio.to_thread(partial((self._folder / "bench.secret").read_text, "ascii"))
+        async with httpx.AsyncClient() as client:
+            answer = await client.post(
+                f"http://127.0.0.1:{self._port}/oauth2/token",
+                data={"grant_type": "client_credentials"},
+                auth=("bench", secret.strip()),
+            )
+        answer.raise_for_status()
+        headers = {
+            "Authorization": f"Bearer {answer.json()['access_token']}",
+            "Content-Type": "application/json",
+            "Ngsp-Purpose": "measurement",
+        }
+        return self._port, RequestPlan("POST", SERVICE, headers, (BODY,))
+
+    def processes(self) -> Mapping[str, int]:
+        return {name: process.pid for name, process in self._programs.running.items()}
+
+    async def stop(self) -> None:
+        await self._programs.stop_all()
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)

@@ -77,7 +77,11 @@ def create_app(settings: Settings | None = None, adapters: Sequence[Adapter] = (
         chosen = settings or Settings()
         async with AsyncExitStack() as stack:
             gateway = Gateway(chosen, stack)
-            inner.state.parts = await gateway.open(door, adapters)
+            try:
+                inner.state.parts = await gateway.open(door, adapters)
+            except Exception as error:
+                log.critical("the gateway cannot open", error=type(error).__name__, exc_info=True)
+                raise
             yield
             gateway.drain()
 
@@ -159,7 +163,7 @@ class Gateway:
         self._stack.push_async_callback(outcomes.stop, 5.0)
         self._watch(rows, metrics, writer, registry, bus, outcomes)
         self._start_jobs(rows, presence, transactions, relay)
-        for name, step in (("refusals", refusals.step), ("quotas", quotas.step), ("gauges", metrics.refresh)):
+        for name, step in (("refusals", refusals.flush), ("quotas", quotas.step), ("gauges", metrics.refresh)):
             self._jobs.start(name, step, TEND_EVERY_S)
         self._door = door
         door.open(exchange, self._gate, refusals, metrics, self.drain)

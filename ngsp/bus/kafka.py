@@ -28,6 +28,7 @@ from ngsp.messages import Headers
 PROBE_EVERY_S = 1.0
 PROBE_TIMEOUT_S = 3.0
 REQUEST_TIMEOUT_MS = 5_000
+LEADER_TIMEOUT_S = 20.0
 MAX_BATCH_BYTES = 128 * 1024
 LARGEST_MESSAGE_BYTES = 2 * 1024 * 1024
 
@@ -135,7 +136,8 @@ class KafkaBus:
                 for name, code, *_ in response.topic_errors:
                     if code not in (0, 36):  # 36: another gateway made it in the same moment
                         raise BusUnavailable(retry_after_s=2, reason=f"topic {name}: {for_code(code).__name__}")
-        except (KafkaError, OSError) as error:
+                await _until_led(admin, [topic.name for topic in missing])
+        except (KafkaError, OSError, TimeoutError) as error:
             raise BusUnavailable(retry_after_s=2, reason=f"topics: {type(error).__name__}") from error
         finally:
             await admin.close()
@@ -189,6 +191,18 @@ class KafkaBus:
         member = GroupMember(options, list(topics), group, handle, max_in_work)
         await member.start()
         return member
+
+
+async def _until_led(admin: AIOKafkaAdminClient, topics: list[str]) -> None:
+    """A topic just made has no leader for a moment: whoever reads or sends then is refused."""
+    async with asyncio.timeout(LEADER_TIMEOUT_S):
+        while True:
+            found = await admin.describe_topics(topics)
+            if all(
+                topic["error_code"] == 0 and all(part["leader"] >= 0 for part in topic["partitions"]) for topic in found
+            ):
+                return
+            await asyncio.sleep(0.05)
 
 
 class Tail:

@@ -1,0 +1,117 @@
+"""The stream of transactions as server-sent events (WHATWG HTML §9.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import cast
+
+import orjson
+import structlog
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from ngsp.api.caller import Caller
+from ngsp.api.names import only_member
+from ngsp.api.parts import Parts, parts
+from ngsp.errors import NgspError, Overloaded, TooManyRequests
+from ngsp.text import Text
+from ngsp.transactions.filters import Filters
+from ngsp.transactions.follow import Event, Follower, Position
+from ngsp.transactions.gateways import DATABASE_TROUBLE
+
+MOST_FOR_A_CLIENT = 4
+MOST_STREAMS = 64
+POLL_S = 0.5
+HEARTBEAT_S = 15.0
+READER_SCOPES = frozenset(("exchange", "operator", "auditor"))
+
+log = structlog.get_logger(__name__)
+
+
+class EventStream(StreamingResponse):
+    """Counts as open from its making to its end, however that comes."""
+
+    def __init__(self, events: AsyncIterator[bytes], client: str, held: Counter[str]) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._client, self._held = client, held
+        held[client] += 1
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._held[self._client] -= 1
+            if not self._held[self._client]:
+                del self._held[self._client]
+
+
+def open_stream(request: Request, caller: Caller, filters: Filters, after: Position | None) -> EventStream:
+    """The stream of what `filters` let through, from `after` or from now on.
+
+    Raises TooManyRequests (429) where the client has four open, Overloaded (503) where this gateway has 64.
+    """
+    held = _open_streams(request)
+    if held[caller.client.id] >= MOST_FOR_A_CLIENT:
+        raise TooManyRequests(_TOO_MANY, retry_after_s=10, reason="streams of one client")
+    if held.total() >= MOST_STREAMS:
+        raise Overloaded(retry_after_s=10, reason="streams of one gateway")
+    found = parts(request)
+    follower = found.finder.follow(filters, after)
+    events = _events(found, follower, filters, request.headers.get("authorization", ""))
+    return EventStream(events, caller.client.id, held)
+
+
+def _open_streams(request: Request) -> Counter[str]:
+    """Client → its open streams at this gateway."""
+    state = request.app.state
+    if not hasattr(state, "open_streams"):
+        state.open_streams = Counter()
+    return cast("Counter[str]", state.open_streams)
+
+
+async def _events(held: Parts, follower: Follower, filters: Filters, authorization: str) -> AsyncIterator[bytes]:
+    """Ends at shutdown, when the token or the right to read ends, and where the database is lost: it can be resumed."""
+    yield b": ngsp\n\n"
+    sent_s = time.monotonic()
+    while not held.closing.is_set() and _still_may(held, filters, authorization):
+        try:
+            events, more = await follower.read()
+        except DATABASE_TROUBLE as error:
+            log.warning("a stream ends: the database cannot be read", error=type(error).__name__)
+            return
+        if events:
+            yield b"".join(map(_block, events))
+            sent_s = time.monotonic()
+        elif time.monotonic() - sent_s >= HEARTBEAT_S:
+            # With the id, so that who resumes need not look again at what the filters left out.
+            yield f": heartbeat\nid: {follower.position}\n\n".encode()
+            sent_s = time.monotonic()
+        if not more:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(held.closing.wait(), POLL_S)
+
+
+def _still_may(held: Parts, filters: Filters, authorization: str) -> bool:
+    """True while the token holds and gives the right that the stream was opened with: a revocation bites here too."""
+    try:
+        caller = held.tokens.authenticate(authorization, held.registry.snapshot, time.time())
+    except NgspError:
+        return False
+    return caller.has_any(READER_SCOPES) and only_member(caller, "auditor") == filters.member
+
+
+def _block(event: Event) -> bytes:
+    return b"id: %s\nevent: %s\ndata: %s\n\n" % (
+        str(event.position).encode(),
+        event.kind.encode(),
+        orjson.dumps(event.data()),
+    )
+
+
+_TOO_MANY = Text("Hệ thống này đã mở đủ số luồng cho phép.", "This client has as many streams open as it may.")

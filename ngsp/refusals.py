@@ -28,6 +28,8 @@ MOST_PENDING: Final = 20_000
 OTHER: Final = "other"
 UNKNOWN: Final = "unknown"
 LOCAL: Final = "local"
+_UNIX: Final = frozenset(("", LOCAL, "unix"))
+"""What callers over a Unix socket have for an address."""
 FLUSH_TIMEOUT_S: Final = 5.0
 LARGEST_COUNT: Final = 2**31 - 1
 
@@ -110,9 +112,9 @@ class Refusals:
 def network_of(address: str) -> str:
     """An IPv4 address as it is; of an IPv6 address its /64, which is what one household or host has.
 
-    `local` for a Unix socket's empty address, `unknown` for what is no address: nothing else gets into the table.
+    `local` for a Unix socket, `unknown` for what is no address: nothing else gets into the table.
     """
-    if not address or address == LOCAL:
+    if address in _UNIX:
         return LOCAL
     try:
         found = ip_address(address.partition("%")[0])

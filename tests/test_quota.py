@@ -314,24 +314,35 @@ async def test_a_refund_of_a_window_that_is_over_adds_nothing_to_the_next(one: G
     assert await admitted(one, found, calls_each=100, now_s=MIDNIGHT_S + 60.2) == 39
 
 
-async def test_refunds_and_charges_at_once_stay_within_the_limit(three: Gateways) -> None:
-    found = agreement(per_minute=30)
-    held, most = 0, 0
+async def test_refunds_and_charges_at_once_stay_within_the_limit_and_lose_nothing(three: Gateways) -> None:
+    found = agreement(per_day=30)
+    held, most, now_s = 0, 0, MIDNIGHT_S
 
     async def call(quotas: Quotas, repeated: bool) -> None:
         nonlocal held, most
-        if await passes(quotas, found):
+        charged_s = now_s
+        if await passes(quotas, found, charged_s):
             held += 1
             most = max(most, held)
             await asyncio.sleep(0)
             if repeated:
                 held -= 1
-                quotas.refund(found, MIDNIGHT_S)
+                quotas.refund(found, charged_s)
 
     for _ in range(20):
+        now_s += FULL_FOR_S
         await asyncio.gather(*(call(quotas, n % 2 == 0) for quotas in three.quotas for n in range(10)))
-    assert held <= most <= 30
-    assert held >= 28
+
+    async def all_spent() -> bool:
+        nonlocal now_s
+        now_s += FULL_FOR_S
+        await call(three[0], False)
+        return held == 30
+
+    await until(all_spent)  # once every refund has come back to the table
+    now_s += FULL_FOR_S
+    assert not await passes(three[1], found, now_s)
+    assert most == 30
 
 
 async def test_an_amended_limit_holds_at_once(one: Gateways) -> None:

@@ -30,7 +30,7 @@ MOST_OUTCOMES_IN_WORK = 256
 
 log = structlog.get_logger(__name__)
 
-_WITH_KEY = "(SELECT wrapped FROM record_keys w WHERE w.tx = o.tx) AS wrapped"
+_WITH_KEY = "(SELECT wrapped FROM entries w WHERE w.tx = o.tx AND w.kind = 1) AS wrapped"
 _DUE = f"""
 SELECT o.*, o.tx::text AS id, {_WITH_KEY} FROM outbox o
 WHERE o.state = 'open' AND o.next_at <= $1 ORDER BY o.next_at LIMIT $2"""  # noqa: S608  # constants only

@@ -24,7 +24,7 @@ MOST_WAITING = 5_000
 log = structlog.get_logger(__name__)
 
 _ENTRIES = "SELECT kind, body FROM entries WHERE tx = $1"
-_KEY = """SELECT (SELECT wrapped FROM record_keys WHERE tx = $1) AS wrapped,
+_KEY = """SELECT (SELECT wrapped FROM entries WHERE tx = $1 AND kind = 1) AS wrapped,
        EXISTS (SELECT 1 FROM replies WHERE tx = $1) AS kept"""
 
 

@@ -34,8 +34,8 @@ KINDS: Final[dict[int, str]] = {
 }
 TERMINAL: Final = frozenset((SUCCEEDED, REFUSED, FAILED, EXPIRED, UNKNOWN))
 
-Row = tuple[datetime, str, int, bytes]
-"""An entry on its way into the log: at, transaction, kind, canonical bytes."""
+Row = tuple[datetime, str, int, bytes, bytes | None]
+"""An entry on its way into the log: at, transaction, kind, canonical bytes, and the record's wrapped key (once)."""
 
 
 def now() -> datetime:
@@ -43,8 +43,8 @@ def now() -> datetime:
 
 
 def moment(at: datetime) -> str:
-    """RFC 3339 in UTC with six digits of a second and `Z`."""
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond:06d}Z"
+    """RFC 3339 with six digits of a second and `Z`; `at` is in UTC."""
+    return at.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def canonical(members: dict[str, Any]) -> bytes:
@@ -69,7 +69,7 @@ class Scribe:
         self._node, self._gateway, self._epoch = node, gateway, epoch
         self._grants: dict[tuple[str, int, str, str], orjson.Fragment] = {}
 
-    def _entry(self, kind: int, tx: str, at: datetime, members: dict[str, Any]) -> Row:
+    def _entry(self, kind: int, tx: str, at: datetime, members: dict[str, Any], wrapped: bytes | None = None) -> Row:
         members["at"] = moment(at)
         members["epoch"] = self._epoch
         members["gateway"] = self._gateway
@@ -77,7 +77,7 @@ class Scribe:
         members["node"] = self._node
         members["tx"] = tx
         members["v"] = VERSION
-        return at, tx, kind, canonical(members)
+        return at, tx, kind, canonical(members), wrapped
 
     def _grant(self, grant: Grant, mode: str) -> orjson.Fragment:
         agreement, service = grant.agreement, grant.service
@@ -112,6 +112,7 @@ class Scribe:
         deadline: datetime,
         size: int,
         digest: bytes,
+        wrapped: bytes,
     ) -> Row:
         """`call`: client, and officer, dossier, procedure, consent and trace where the call has them."""
         return self._entry(
@@ -124,6 +125,7 @@ class Scribe:
                 "grant": self._grant(grant, mode),
                 "request": {"bytes": size, "digest": digest_text(digest)},
             },
+            wrapped,
         )
 
     def refused_call(

@@ -125,11 +125,12 @@ class TransactionLog:
         `key-taken`: an earlier transaction holds the idempotency key; nothing was stored.
         """
         t = transaction
-        row = self._scribe.accepted(t.id, t.at, t.grant, t.mode, t.call, t.deadline, len(t.body), t.key.digest(t.body))
+        digest = t.key.digest(t.body)
+        row = self._scribe.accepted(t.id, t.at, t.grant, t.mode, t.call, t.deadline, len(t.body), digest, t.key.wrapped)
         extras = None
         if t.idempotency_key or t.subjects or t.mode == "submission":
             extras = self._extras(t)
-        write = Write((row,), (t.at, t.id, t.key.wrapped), extras, undo=lambda: self._undo(t))
+        write = Write((row,), extras, undo=lambda: self._undo(t))
         answer = await self._writer.submit(write)
         return "key-taken" if answer else "accepted"
 

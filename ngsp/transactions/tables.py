@@ -1,7 +1,7 @@
 """The tables of the transaction log and of what stands beside it.
 
-`entries` is partitioned by month of `at` and never updated; `record_keys` likewise but for erasure. What a filter needs
-is in `transactions`, one row each, kept by the projector.
+`entries` is partitioned by month of `at` and never updated, but that the wrapped key of a record may be taken out of
+its first entry: that is erasure. What a filter needs is in `transactions`, one row each, kept by the projector.
 """
 
 from __future__ import annotations
@@ -46,18 +46,9 @@ entries = Table(
     Column("tx", Uuid, nullable=False),
     Column("kind", SmallInteger, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    Column("wrapped", LargeBinary),
     Index("ix_entries_tx", "tx"),
     Index("ix_entries_xid_seq", "xid", "seq"),
-    postgresql_partition_by="RANGE (at)",
-)
-
-record_keys = Table(
-    "record_keys",
-    metadata,
-    Column("at", Moment, nullable=False),
-    Column("tx", Uuid, nullable=False),
-    Column("wrapped", LargeBinary, nullable=False),
-    Index("ix_record_keys_tx", "tx"),
     postgresql_partition_by="RANGE (at)",
 )
 

@@ -1,7 +1,8 @@
 """The group-committing writer: the one place where the log is written, by COPY on a raw connection.
 
-A batch is whatever queued while the last commit ran (self-clocking: no time window), in one short transaction that
-first locks the gateway's epoch (`ngsp_fence`), so that nothing is ever written by a gateway whose open work was closed.
+A batch is whatever queued while the last commit ran (self-clocking: no time window), in one short transaction. A
+trigger on the log locks the gateway's epoch in it, so that nothing is ever written by a gateway whose open work was
+closed.
 
 What always holds:
 
@@ -21,7 +22,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -42,8 +42,7 @@ RECONNECT_MIN_S, RECONNECT_MAX_S = 0.05, 1.0
 FENCED = "NG001"
 ROLLED_BACK = "40"
 """Class of deadlocks and serialization failures: done again at once."""
-ENTRY_COLUMNS = ("at", "tx", "kind", "body", "seq")
-KEY_COLUMNS = ("at", "tx", "wrapped")
+ENTRY_COLUMNS = ("at", "tx", "kind", "body", "wrapped", "seq")
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +60,6 @@ class Write:
     """
 
     rows: tuple[Row, ...]
-    record_key: tuple[datetime, str, bytes] | None = None
     extras: Extras | None = None
     keep: bool = False
     undo: Callable[[], Row] | None = None
@@ -76,7 +74,8 @@ class LogWriter:
         self._url, self._instance, self._epoch = url, instance, epoch
         self._name = f"ngsp-log:{instance}"
         self._timeout_s, self._on_fenced = timeout_s, on_fenced
-        self._begin = f"BEGIN; SELECT ngsp_fence('{instance}', {int(epoch)})"  # instance is bound by its pattern
+        # The instance is bound by its pattern; SET takes no parameters.
+        self._claim = f"SET ngsp.instance = '{instance}'; SET ngsp.epoch = '{int(epoch)}'"
         self._connection: asyncpg.Connection | None = None
         self._queue: deque[Write] = deque()
         self._batch: list[Write] = []
@@ -89,7 +88,7 @@ class LogWriter:
         self.last_batch = 0
 
     async def start(self) -> None:
-        self._connection = await connect(self._url, name=self._name, command_timeout_s=self._timeout_s)
+        await self._connected()
         self._tasks = [
             asyncio.create_task(self._run(), name="log writer"),
             asyncio.create_task(self._watch(), name="log writer watch"),
@@ -196,9 +195,8 @@ class LogWriter:
         await asyncio.sleep(PROBE_PAUSE_S)
         try:
             connection = await self._connected()
-            await connection.execute(self._begin)
-            row = (now(), uuid7(), 0, os.urandom(PROBE_BYTES), 0)
-            await connection.copy_records_to_table("entries", records=[row], columns=ENTRY_COLUMNS)
+            await connection.execute("BEGIN")
+            await self._copy(connection, [(now(), uuid7(), 0, os.urandom(PROBE_BYTES), None)])
             await connection.execute("ROLLBACK")
         except (asyncpg.PostgresError, *_LOST) as error:
             self._mark_broken(type(error).__name__)
@@ -220,35 +218,35 @@ class LogWriter:
 
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._url, name=self._name, command_timeout_s=self._timeout_s)
+            self._drop_connection()
+            connection = await connect(self._url, name=self._name, command_timeout_s=self._timeout_s)
+            await connection.execute(self._claim)
+            self._connection = connection
         return self._connection
 
     async def _commit(self, batch: list[Write], progress: _Progress) -> None:
+        """One transaction for the batch. Without extras it is one COPY alone: one round trip, committed by itself."""
         connection = await self._connected()
-        await connection.execute(self._begin)
-        answers: dict[int, Any] = {}
         if any(write.extras is not None for write in batch):
-            answers = await apply_extras(connection, [write.extras for write in batch])
-        entries: list[tuple[Any, ...]] = []
-        keys = []
-        seq = 0
-        for index, write in enumerate(batch):
-            if index in answers:
-                continue  # lost to an earlier write of the same key or transaction: nothing of it is stored
-            for row in write.rows:
-                entries.append((*row, seq))
-                seq += 1
-            if write.record_key is not None:
-                keys.append(write.record_key)
-        if entries:
-            await connection.copy_records_to_table("entries", records=entries, columns=ENTRY_COLUMNS)
-        if keys:
-            await connection.copy_records_to_table("record_keys", records=keys, columns=KEY_COLUMNS)
-        progress.first = entries[0] if entries else None
-        progress.answers = answers
-        progress.committing = True
-        await connection.execute("COMMIT")
-        self._settle(batch, answers)
+            await connection.execute("BEGIN")
+            progress.answers = await apply_extras(connection, [write.extras for write in batch])
+            # What lost to an earlier write of the same key or transaction is not stored at all.
+            rows = [row for index, write in enumerate(batch) if index not in progress.answers for row in write.rows]
+            progress.first = rows[0] if rows else None
+            if rows:
+                await self._copy(connection, rows)
+            progress.committing = True
+            await connection.execute("COMMIT")
+        else:
+            rows = [row for write in batch for row in write.rows]
+            progress.first = rows[0]
+            progress.committing = True
+            await self._copy(connection, rows)
+        self._settle(batch, progress.answers)
+
+    async def _copy(self, connection: asyncpg.Connection, rows: list[Row]) -> None:
+        records = [(*row, seq) for seq, row in enumerate(rows)]
+        await connection.copy_records_to_table("entries", records=records, columns=ENTRY_COLUMNS)
 
     def _settle(self, batch: list[Write], answers: dict[int, Any]) -> None:
         for index, write in enumerate(batch):
@@ -281,7 +279,7 @@ class LogWriter:
         pause_s = RECONNECT_MIN_S
         while True:
             try:
-                connection = await connect(self._url, name=self._name, command_timeout_s=self._timeout_s)
+                connection = await self._connected()
                 # The old backend may still be in its COMMIT: nothing is known before it has ended.
                 await connection.execute(
                     "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
@@ -293,10 +291,10 @@ class LogWriter:
                 )
             except (asyncpg.PostgresError, *_LOST) as error:
                 self._mark_broken(type(error).__name__)
+                self._drop_connection()
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, RECONNECT_MAX_S)
                 continue
-            self._connection = connection
             self._broken = ""
             if found:
                 self._settle(batch, progress.answers)

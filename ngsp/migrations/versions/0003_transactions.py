@@ -10,16 +10,23 @@ down_revision = "0002_identity"
 STATEMENTS = (
     """CREATE TABLE entries (
         xid xid8 NOT NULL DEFAULT pg_current_xact_id(), seq integer NOT NULL, at timestamptz NOT NULL,
-        tx uuid NOT NULL, kind smallint NOT NULL, body bytea NOT NULL) PARTITION BY RANGE (at)""",
+        tx uuid NOT NULL, kind smallint NOT NULL, body bytea NOT NULL, wrapped bytea) PARTITION BY RANGE (at)""",
     "CREATE INDEX ix_entries_tx ON entries (tx)",
     "CREATE INDEX ix_entries_xid_seq ON entries (xid, seq)",
+    # An entry never changes; only the key of its record may be taken away, which erases what was sealed under it.
     """CREATE FUNCTION ngsp_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN RAISE EXCEPTION 'the transaction log is append-only' USING ERRCODE = 'insufficient_privilege'; END $$""",
-    """CREATE TRIGGER entries_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON entries
+        BEGIN
+            IF TG_OP = 'UPDATE' AND NEW.wrapped IS NULL
+               AND (NEW.xid, NEW.seq, NEW.at, NEW.tx, NEW.kind, NEW.body)
+                   IS NOT DISTINCT FROM (OLD.xid, OLD.seq, OLD.at, OLD.tx, OLD.kind, OLD.body) THEN
+                RETURN NEW;
+            END IF;
+            RAISE EXCEPTION 'the transaction log is append-only' USING ERRCODE = 'insufficient_privilege';
+        END $$""",
+    """CREATE TRIGGER entries_append_only BEFORE UPDATE OR DELETE ON entries
+        FOR EACH ROW EXECUTE FUNCTION ngsp_append_only()""",
+    """CREATE TRIGGER entries_never_emptied BEFORE TRUNCATE ON entries
         FOR EACH STATEMENT EXECUTE FUNCTION ngsp_append_only()""",
-    """CREATE TABLE record_keys (at timestamptz NOT NULL, tx uuid NOT NULL, wrapped bytea NOT NULL)
-        PARTITION BY RANGE (at)""",
-    "CREATE INDEX ix_record_keys_tx ON record_keys (tx)",
     """CREATE TABLE subjects (subject bytea NOT NULL, tx uuid NOT NULL, at timestamptz NOT NULL,
         CONSTRAINT pk_subjects PRIMARY KEY (subject, tx))""",
     """CREATE TABLE transactions (
@@ -66,13 +73,18 @@ STATEMENTS = (
     "CREATE INDEX ix_quarantine_state ON quarantine (state, id)",
     """CREATE TABLE gateways (instance text CONSTRAINT pk_gateways PRIMARY KEY, epoch integer NOT NULL,
         slot smallint CONSTRAINT uq_gateways_slot UNIQUE, seen_at timestamptz NOT NULL, fenced_xid xid8 NOT NULL)""",
-    """CREATE FUNCTION ngsp_fence(wanted text, held integer) RETURNS void LANGUAGE plpgsql AS $$
+    # Whoever writes entries says in its session which gateway and epoch it is; a lost epoch refuses the whole batch.
+    """CREATE FUNCTION ngsp_fence() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
-            PERFORM 1 FROM gateways WHERE instance = wanted AND epoch = held FOR KEY SHARE;
+            PERFORM 1 FROM gateways WHERE instance = current_setting('ngsp.instance', true)
+                AND epoch = current_setting('ngsp.epoch', true)::integer FOR KEY SHARE;
             IF NOT FOUND THEN
-                RAISE EXCEPTION 'gateway % no longer holds epoch %', wanted, held USING ERRCODE = 'NG001';
+                RAISE EXCEPTION 'this gateway does not hold its epoch' USING ERRCODE = 'NG001';
             END IF;
+            RETURN NULL;
         END $$""",
+    """CREATE TRIGGER entries_fence AFTER INSERT ON entries
+        FOR EACH STATEMENT EXECUTE FUNCTION ngsp_fence()""",
     """CREATE TABLE leases (name text CONSTRAINT pk_leases PRIMARY KEY, holder text NOT NULL,
         until timestamptz NOT NULL)""",
     """CREATE TABLE quotas (agreement text NOT NULL, "window" text NOT NULL, starts_at timestamptz NOT NULL,
@@ -91,7 +103,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute(
         "DROP TABLE refusals, quotas, leases, gateways, quarantine, resolutions, idempotency_keys, replies, outbox,"
-        " projection, transactions, subjects, record_keys, entries"
+        " projection, transactions, subjects, entries"
     )
-    op.execute("DROP FUNCTION ngsp_fence(text, integer)")
+    op.execute("DROP FUNCTION ngsp_fence()")
     op.execute("DROP FUNCTION ngsp_append_only()")

@@ -133,8 +133,10 @@ class Watcher:
 
     async def _watch(self, connection: asyncpg.Connection) -> None:
         while True:
+            # Not `wait_for`: in Python 3.11 it loses a cancellation that comes together with what it waits for.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._poll_s)
+                async with asyncio.timeout(self._poll_s):
+                    await self._wake.wait()
             self._wake.clear()
             await self._confirm(connection)
 

@@ -30,7 +30,7 @@ _ATTACHED = """
 SELECT c.relname AS name, i.inhdetachpending AS leaving FROM pg_inherits i
 JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = $1::regclass"""
 _GUARD = """
-CREATE TRIGGER entries_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {name}
+CREATE TRIGGER entries_never_emptied BEFORE TRUNCATE ON {name}
 FOR EACH STATEMENT EXECUTE FUNCTION ngsp_append_only()"""
 _LOOSE = r"SELECT relname AS name FROM pg_class WHERE relkind = 'r' AND relname ~ ('^' || $1 || '_p\d{6}$')"
 
@@ -66,7 +66,8 @@ async def ensure(connection: asyncpg.Connection, now: datetime, ahead_months: in
             # Attaching lets writers go on; CREATE … PARTITION OF would stop them behind every open reader.
             await connection.execute(f"CREATE TABLE IF NOT EXISTS {name} (LIKE {table} INCLUDING ALL)")
             if table == "entries":
-                await connection.execute(f"DROP TRIGGER IF EXISTS entries_append_only ON {name}")
+                # The triggers for rows come with the attaching; those for statements do not.
+                await connection.execute(f"DROP TRIGGER IF EXISTS entries_never_emptied ON {name}")
                 await connection.execute(_GUARD.format(name=name))
             await connection.execute(
                 f"ALTER TABLE {table} ATTACH PARTITION {name}"

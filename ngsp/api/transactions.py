@@ -19,8 +19,8 @@ from ngsp.api.parts import parts
 from ngsp.api.problems import response
 from ngsp.api.streaming import EventStream, open_stream
 from ngsp.api.strict import StrictRoute, single_header
-from ngsp.errors import Internal, MalformedParameter, NgspError, NotFound
-from ngsp.messages import IDENTIFIER, MEMBER_CODE, SERVICE_NAME, TRANSACTION_ID, VERSION_NAME
+from ngsp.errors import Internal, InvalidIdentifier, MalformedParameter, NgspError, NotFound
+from ngsp.messages import IDENTIFIER, MEMBER_CODE, SERVICE_NAME, TRANSACTION_ID, ServiceKey
 from ngsp.text import Text
 from ngsp.transactions.filters import Filters
 from ngsp.transactions.find import Finder, TransactionView, earliest_of
@@ -237,18 +237,15 @@ def _document(view: TransactionView, *, reasons: bool) -> dict[str, Any]:
 
 def _service(service: str, provider: str) -> tuple[str, str, str]:
     """Provider, name and version that are asked for; empty for any."""
-    if not service:
-        return provider, "", ""
-    at, _, rest = service.rpartition("/") if service.count("/") != 2 else service.partition("/")
-    name, _, version = rest.partition("/")
-    forms = (("", at, MEMBER_CODE), (None, name, SERVICE_NAME), ("", version, VERSION_NAME))
-    if service.count("/") not in (0, 2) or not all(
-        value == free or form.fullmatch(value) for free, value, form in forms
-    ):
-        raise MalformedParameter(_SERVICE_FORM, reason="service malformed")
-    if at and provider and at != provider:
+    if not service or ("/" not in service and SERVICE_NAME.fullmatch(service)):
+        return provider, service, ""
+    try:
+        key = ServiceKey.parse(service)
+    except InvalidIdentifier:
+        raise MalformedParameter(_SERVICE_FORM, reason="service malformed") from None
+    if provider and key.provider != provider:
         raise MalformedParameter(_TWO_PROVIDERS, reason="service and provider disagree")
-    return at or provider, name, version
+    return key.provider, key.name, key.version
 
 
 def _time(name: str, value: str | None) -> datetime | None:

@@ -14,7 +14,7 @@ from typing import Final
 import asyncpg
 import structlog
 
-PARTITIONED: Final = ("entries",)
+TABLE: Final = "entries"
 MAKING_LOCK: Final = 0x6E677372
 DROPPING_LOCK: Final = 0x6E677373
 """Advisory locks under which one gateway at a time makes and drops partitions."""
@@ -42,15 +42,15 @@ def month_of(at: datetime, ahead: int = 0) -> datetime:
     return datetime(number // 12, number % 12 + 1, 1, tzinfo=UTC)
 
 
-def name_of(table: str, month: datetime) -> str:
-    return f"{table}_p{month:%Y%m}"
+def name_of(month: datetime) -> str:
+    return f"{TABLE}_p{month:%Y%m}"
 
 
 async def ensure(connection: asyncpg.Connection, now: datetime, ahead_months: int = 2) -> list[str]:
     """Make the partitions of this month and the next `ahead_months`; returns the names of those that were missing.
 
     The month of yesterday is there too: a gateway whose clock is a little behind writes into it. Safe from several
-    gateways at once; costs two reads where nothing is missing. Not inside a transaction.
+    gateways at once; costs one read where nothing is missing. Not inside a transaction.
     """
     first = month_of(now - timedelta(days=1))
     months = [first]
@@ -61,16 +61,14 @@ async def ensure(connection: asyncpg.Connection, now: datetime, ahead_months: in
     made = []
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", MAKING_LOCK)
-        for table, month in await _missing(connection, months):
-            name = name_of(table, month)
-            # Attaching lets writers go on; CREATE … PARTITION OF would stop them behind every open reader.
-            await connection.execute(f"CREATE TABLE IF NOT EXISTS {name} (LIKE {table} INCLUDING ALL)")
-            if table == "entries":
-                # The triggers for rows come with the attaching; those for statements do not.
-                await connection.execute(f"DROP TRIGGER IF EXISTS entries_never_emptied ON {name}")
-                await connection.execute(_GUARD.format(name=name))
+        for month in await _missing(connection, months):
+            name = name_of(month)
+            # Attaching lets writers go on; CREATE … PARTITION OF would stop them behind every open reader. The
+            # triggers for rows come with the attaching; the one for TRUNCATE, being for statements, does not.
+            await connection.execute(f"CREATE TABLE {name} (LIKE {TABLE} INCLUDING ALL)")
+            await connection.execute(_GUARD.format(name=name))
             await connection.execute(
-                f"ALTER TABLE {table} ATTACH PARTITION {name}"
+                f"ALTER TABLE {TABLE} ATTACH PARTITION {name}"
                 f" FOR VALUES FROM ('{month.isoformat()}') TO ('{month_of(month, 1).isoformat()}')"
             )
             made.append(name)
@@ -78,27 +76,25 @@ async def ensure(connection: asyncpg.Connection, now: datetime, ahead_months: in
     return made
 
 
-async def _missing(connection: asyncpg.Connection, months: list[datetime]) -> list[tuple[str, datetime]]:
-    found = []
-    for table in PARTITIONED:
-        there = {row["name"] for row in await connection.fetch(_ATTACHED, table)}
-        found += [(table, month) for month in months if name_of(table, month) not in there]
-    return found
+async def _missing(connection: asyncpg.Connection, months: list[datetime]) -> list[datetime]:
+    there = {row["name"] for row in await connection.fetch(_ATTACHED, TABLE)}
+    return [month for month in months if name_of(month) not in there]
 
 
-async def retire(connection: asyncpg.Connection, now: datetime, months: int) -> list[str]:
+async def retire(
+    connection: asyncpg.Connection, now: datetime, months: int, detach_timeout_s: float = DETACH_TIMEOUT_S
+) -> list[str]:
     """Drop what is older than `months` whole months, and the rows of that age beside it; returns dropped partitions.
 
     Replies go when they expire. One gateway at a time works; others return at once. Not inside a transaction. A reader
-    that holds a partition for more than a minute leaves it to the next call.
+    that holds a partition for longer than `detach_timeout_s` leaves it to the next call.
     """
     if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", DROPPING_LOCK):
         return []
     try:
         cutoff = month_of(now, -months)
-        dropped = []
-        for table in PARTITIONED:
-            dropped += await _drop_partitions(connection, table, cutoff)
+        await _detach(connection, cutoff, detach_timeout_s)
+        dropped = await _drop_detached(connection, cutoff)
         await _delete_rows(connection, _EXPIRED_REPLIES, now)
         for statement in _AGED:
             await _delete_rows(connection, statement, cutoff)
@@ -111,30 +107,31 @@ async def retire(connection: asyncpg.Connection, now: datetime, months: int) -> 
     return dropped
 
 
-async def _drop_partitions(connection: asyncpg.Connection, table: str, cutoff: datetime) -> list[str]:
-    for row in await connection.fetch(_ATTACHED, table):
-        name, month = row["name"], _month_in(row["name"])
-        if month is None or month_of(month, 1) > cutoff:
+async def _detach(connection: asyncpg.Connection, cutoff: datetime, timeout_s: float) -> None:
+    for row in await connection.fetch(_ATTACHED, TABLE):
+        if not _is_older(row["name"], cutoff):
             continue
         # A detachment that was interrupted is finished; either way writers are not stopped.
         how = "FINALIZE" if row["leaving"] else "CONCURRENTLY"
         try:
-            await connection.execute(f"ALTER TABLE {table} DETACH PARTITION {name} {how}", timeout=DETACH_TIMEOUT_S)
+            await connection.execute(f"ALTER TABLE {TABLE} DETACH PARTITION {row['name']} {how}", timeout=timeout_s)
         except TimeoutError:
-            log.warning("a partition is still being read; it goes next time", partition=name)
-    dropped = []
-    attached = {row["name"] for row in await connection.fetch(_ATTACHED, table)}
-    for row in await connection.fetch(_LOOSE, table):
-        month = _month_in(row["name"])
-        if row["name"] not in attached and month is not None and month_of(month, 1) <= cutoff:
-            await connection.execute(f"DROP TABLE {row['name']}")
-            dropped.append(row["name"])
+            log.warning("a partition is still being read; it goes next time", partition=row["name"])
+
+
+async def _drop_detached(connection: asyncpg.Connection, cutoff: datetime) -> list[str]:
+    attached = {row["name"] for row in await connection.fetch(_ATTACHED, TABLE)}
+    loose = [row["name"] for row in await connection.fetch(_LOOSE, TABLE) if row["name"] not in attached]
+    dropped = [name for name in loose if _is_older(name, cutoff)]
+    for name in dropped:
+        await connection.execute(f"DROP TABLE {name}")
     return dropped
 
 
-def _month_in(name: str) -> datetime | None:
+def _is_older(name: str, cutoff: datetime) -> bool:
+    """True where the partition `name` ends at or before `cutoff`."""
     found = _SUFFIX.search(name)
-    return datetime(int(found[1]), int(found[2]), 1, tzinfo=UTC) if found else None
+    return found is not None and month_of(datetime(int(found[1]), int(found[2]), 1, tzinfo=UTC), 1) <= cutoff
 
 
 # Each deletes at most ROWS_AT_ONCE rows that are older than $1, along an index.

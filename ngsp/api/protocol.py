@@ -74,11 +74,13 @@ class GatewayProtocol(GatewayConnection):
         phase, cycle = self._phase, self.cycle
         try:
             self.parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as stop:
-            self._parsing_stopped(stop, data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            stop = error
+        else:
+            if self._phase != BETWEEN:
+                self._received_part(len(data), phase, self.cycle is cycle)
             return
-        if self._phase != BETWEEN:
-            self._received_part(len(data), phase, self.cycle is cycle)
+        self._parsing_stopped(stop, data)  # out here, for it parses again: in there, errors would lose their context
 
     def _receive_in_parts(self, data: bytes) -> None:
         """More than what is left for a head: parse up to there, then see whether it was a head at all."""
@@ -208,7 +210,7 @@ class GatewayProtocol(GatewayConnection):
     def _take_in(self, keep_alive: bool) -> None:
         self.cycle = cycle = Cycle(
             scope=self.scope,
-            transport=self.transport,
+            transport=self.out,
             flow=self.flow,
             logger=self.logger,
             access_logger=self.access_logger,

@@ -48,6 +48,10 @@ class Caller:
         for part in parts:
             self.socket.sendall(part)
 
+    def send_end(self) -> None:
+        """Nothing more will be sent."""
+        self.socket.shutdown(socket.SHUT_WR)
+
     def send_bytewise(self, data: bytes) -> None:
         """Each byte in a packet of its own, until the server has had enough."""
         for position in range(len(data)):

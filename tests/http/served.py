@@ -100,6 +100,12 @@ class Application:
         await send({"type": "http.response.body", "body": b"begun", "more_body": True})
         await self._length(receive)
 
+    async def _headfirst(self, scope: Any, receive: Receive, send: Send) -> None:
+        """The body comes when the test says so."""
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await self.released.wait()
+        await send({"type": "http.response.body", "body": b"body"})
+
     async def _crash(self, scope: Any, receive: Receive, send: Send) -> None:
         raise ValueError("a defect")
 

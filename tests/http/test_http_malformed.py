@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 HOST = b"Host: gateway\r\n"
 GET = b"GET / HTTP/1.1\r\n"
 POST = b"POST / HTTP/1.1\r\n"
+MUTATIONS = 400
 TE = b"Transfer-Encoding: chunked\r\n"
 
 MALFORMED = {
@@ -74,6 +76,9 @@ MALFORMED = {
     "tab in the request line": b"GET\t/ HTTP/1.1\r\n" + HOST + b"\r\n",
     "unknown method": b"FOO / HTTP/1.1\r\n" + HOST + b"\r\n",
     "method in small letters": b"get / HTTP/1.1\r\n" + HOST + b"\r\n",
+    "upgrade without a host": GET + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+    "upgrade with two codings": POST + HOST + b"Connection: Upgrade\r\nUpgrade: h2c\r\n" + TE + TE + b"\r\n0\r\n\r\n",
+    "upgrade with a fragment": b"GET /a#b HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
     "CONNECT": b"CONNECT other:443 HTTP/1.1\r\n" + HOST + b"\r\n",
     "CONNECT to a path": b"CONNECT / HTTP/1.1\r\n" + HOST + b"\r\n",
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
@@ -206,4 +211,33 @@ def test_packets_may_be_cut_anywhere(server: Served) -> None:
             connection.send(*parts)
             answers = [connection.answer().json() for _ in expected]
         assert [(answer["path"], answer["length"]) for answer in answers] == expected
+    server.forget()
+
+
+def test_mutated_requests_crash_nothing(server: Served, caplog: pytest.LogCaptureFixture) -> None:
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    chance = random.Random(seed)
+    whole = (
+        get("/1?q=%20", "Expect: 100-continue", "Connection: keep-alive, Upgrade", "Upgrade: h2c")
+        + post(b"b" * 30, "/2")
+        + chunked(b"c" * 10, b"d", path="/3", end=b"0;x=y\r\nX-Trailer: 1\r\n\r\n")
+        + b"OPTIONS http://gateway:80/4#f HTTP/1.0\r\nConnection: close\r\n\r\n"
+    )
+    pieces = [b"\r\n", b"\n", b"\r", b"\0", b":", b" ", b"0", b"chunked", b"Host", b"HTTP/1.0", b"\xff", b"[", b"%"]
+    server.forget()
+    for _ in range(MUTATIONS):
+        data = whole
+        for _ in range(chance.randint(1, 6)):
+            start = chance.randrange(len(data) + 1)
+            data = data[:start] + chance.choice([b"", *pieces]) + data[start + chance.choice([0, 0, 1, 1, 5, 40]) :]
+        cut = chance.randrange(len(data) + 1)
+        with caller(server.port) as connection, contextlib.suppress(ConnectionError):
+            connection.send(data[:cut], data[cut:])
+            connection.send_end()
+            connection.end()
+    assert {code for code, _ in server.refusals} <= {"malformed-http"}
+    assert not caplog.records
+    with caller(server.port) as connection:
+        assert connection.call(get()).status == 200
     server.forget()

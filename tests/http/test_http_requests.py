@@ -62,6 +62,39 @@ def test_values_come_without_the_space_around_them_and_names_in_small_letters(se
     assert fields_of(answer) == {"host": "gateway", "x-one": "a b", "x-two": "", "x-three": "\xe9\t!"}
 
 
+def test_head_and_body_of_an_answer_come_in_one_packet(server: Served) -> None:
+    with caller(server.port) as connection:
+        for _ in range(20):
+            connection.send(get())
+            assert b"\r\n\r\n{" in connection.socket.recv(65_536)
+
+
+def test_a_head_does_not_wait_for_a_body_that_is_long_in_coming(fresh_server: Served) -> None:
+    with caller(fresh_server.port) as connection:
+        connection.send(get("/headfirst"))
+        while line := connection.take_line():
+            assert line
+        fresh_server.release()
+        assert connection.take(4) == b"body"
+
+
+def test_an_answer_to_head_has_no_body(server: Served) -> None:
+    with caller(server.port) as connection:
+        for _ in range(2):
+            connection.send(b"HEAD / HTTP/1.1\r\nHost: gateway\r\n\r\n")
+            assert int(connection.answer(to_head=True).fields["content-length"]) > 0
+        connection.send(b"HEAD / HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")
+        connection.answer(to_head=True)
+        assert connection.is_closed()
+
+
+def test_a_refusal_comes_after_the_answer_to_head_before_it(server: Served) -> None:
+    with caller(server.port) as connection:
+        connection.send(b"HEAD / HTTP/1.1\r\nHost: gateway\r\n\r\nGET / HTTP/1.1\r\n\r\n")
+        assert connection.answer(to_head=True).status == 200
+        assert_refused(connection.answer(), 400, "malformed-http")
+
+
 def test_the_answer_names_the_date_and_no_server(server: Served) -> None:
     with caller(server.port) as connection:
         answer = connection.call(get())

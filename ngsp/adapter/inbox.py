@@ -7,7 +7,8 @@ Each service declares its effect:
 - `uncertain`: the effect cannot be tied to the inbox; it is marked begun before and done after, and a message found
   begun but not done ends as *unknown*, never repeated by itself.
 
-The reply is kept sealed until the deadline and a margin, so that a repeat gets the same bytes.
+The reply is kept sealed until the deadline and a margin, so that a repeat gets the same bytes. Only `retry` is not
+kept: it says that nothing was done and that the next delivery tries again.
 """
 
 from __future__ import annotations
@@ -16,17 +17,29 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, String, Table, delete, select, update
+import structlog
+from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, String, Table, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from ngsp.database import engine
 from ngsp.messages import Envelope, Reply
 from ngsp.vault import Vault
 
 MARGIN_S = 86_400.0
 """How long after the deadline a repeat still gets its reply."""
+PURGE_EVERY_S = 60.0
+CONNECTIONS = 8
+"""To the provider's database; as many effects are in work at once, the other messages wait for their turn."""
+_SET_UP_LOCK = 0x696E626F78
+"""Advisory lock: `CREATE TABLE IF NOT EXISTS` from two processes at once can fail."""
+_PASSING = ("08", "40", "53", "55", "57")
+"""Classes of SQLSTATE that say nothing about the effect: connection, rollback, resources, lock, operator."""
 
 _metadata = MetaData()
 inbox_table = Table(
@@ -42,11 +55,17 @@ inbox_table = Table(
 
 Execute = Callable[[AsyncConnection | None], Awaitable[Reply]]
 
+log = structlog.get_logger(__name__)
 
-class _Rollback(Exception):  # carries a reply out of a transaction that must not commit
-    def __init__(self, reply: Reply) -> None:
-        super().__init__()
-        self.reply = reply
+
+def passing(error: BaseException) -> bool:
+    """True where the database or the way to it is in trouble that passes, and the same statement may do later."""
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return True
+        error = error.orig or error
+    state = getattr(error, "sqlstate", None) or ""
+    return isinstance(error, OSError | TimeoutError | PoolTimeout) or state[:2] in _PASSING
 
 
 def _keep_until_ms(envelope: Envelope) -> int:
@@ -63,46 +82,70 @@ def _opened(vault: Vault, id: str, stored: bytes) -> bytes:
     return vault.unwrap(stored[2 : 2 + size], id).open(stored[2 + size :], b"inbox")
 
 
-class TransactionalInbox:
-    """In the provider's PostgreSQL database, beside the effect."""
+def _kept(vault: Vault, envelope: Envelope, status: str, code: str, stored: bytes) -> Reply:
+    """What the inbox knows of `envelope`; *unknown* where it was begun and nobody wrote how it ended."""
+    if status == "begun":
+        return Reply(envelope.id, envelope.service, "unknown", code="interrupted")
+    body = _opened(vault, envelope.id, stored)
+    return Reply(envelope.id, envelope.service, status, body, code)  # type: ignore[arg-type]  # as it was stored
 
-    def __init__(self, engine: AsyncEngine, vault: Vault) -> None:
-        self._engine, self._vault = engine, vault
+
+class TransactionalInbox:
+    """In the provider's PostgreSQL database at `url`, beside the effect."""
+
+    def __init__(self, url: str, vault: Vault, clock: Callable[[], float] = time.time) -> None:
+        self._engine: AsyncEngine = engine(url, pool_size=CONNECTIONS)
+        self._vault, self._clock = vault, clock
+        self._turn = asyncio.Semaphore(CONNECTIONS)
         self._purge_at = 0.0
 
     async def prepare(self) -> None:
-        """Make the table where it is missing."""
+        """Make the table where it is missing; safe from several processes at once."""
         async with self._engine.begin() as connection:
+            await connection.execute(select(func.pg_advisory_xact_lock(_SET_UP_LOCK)))
             await connection.run_sync(_metadata.create_all)
 
-    async def once(self, envelope: Envelope, expired: Reply | None, execute: Execute) -> Reply:
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def once(self, envelope: Envelope, execute: Execute) -> Reply:
         """The reply of the one execution of `envelope`. MUST NOT return `ok` unless effect and row are committed.
 
-        `expired`: the reply to store instead of executing, where the deadline has passed. A concurrent delivery of
-        the same id waits here for the other's commit and then finds its row.
+        A concurrent delivery of the same id waits here for the other's commit and then finds its row. Whatever it
+        raises, nothing was done that the next delivery would not find.
         """
-        await self._purge()
-        try:
+        async with self._turn:
+            await self._purge()
+            reply, stored = await self._try(envelope, execute)
+            if stored or reply.status == "retry":
+                return reply
             async with self._engine.begin() as connection:
                 if not await self._claim(connection, envelope):
-                    return await self._stored(connection, envelope)
-                if expired is not None:
-                    await self._store(connection, expired)
-                    return expired
-                reply = await execute(connection)
-                if reply.status != "ok":
-                    raise _Rollback(reply)
+                    return await self._found(connection, envelope)
                 await self._store(connection, reply)
-                return reply
-        except _Rollback as rollback:
-            reply = rollback.reply
-        if reply.status in ("retry", "unknown"):
-            return reply  # nothing was committed: the next delivery tries again
-        async with self._engine.begin() as connection:
-            if not await self._claim(connection, envelope):
-                return await self._stored(connection, envelope)
-            await self._store(connection, reply)
-        return reply
+            return reply
+
+    async def _try(self, envelope: Envelope, execute: Execute) -> tuple[Reply, bool]:
+        """The reply, and whether its row is committed; where it is not, the effect is not either."""
+        executed = False
+        try:
+            async with self._engine.connect() as connection:  # rolls back at its end what is not committed
+                if not await self._claim(connection, envelope):
+                    return await self._found(connection, envelope), True
+                reply = await execute(connection)
+                executed = True
+                if reply.status not in ("ok", "expired"):
+                    return reply, False
+                if await self._store(connection, reply):
+                    await connection.commit()
+                    return reply, True
+        except (DBAPIError, InvalidRequestError) as error:
+            if not executed or passing(error):
+                raise
+            log.error("an effect could not be committed", transaction=envelope.id, error=type(error).__name__)
+        # The service function left the transaction unfit to commit: it ended it itself, kept an error of the database
+        # to itself, or broke a constraint that is checked at the commit. Another delivery would fare the same.
+        return Reply(envelope.id, envelope.service, "failed", code="adapter-error"), False
 
     async def _claim(self, connection: AsyncConnection, envelope: Envelope) -> bool:
         row = {
@@ -116,22 +159,23 @@ class TransactionalInbox:
         statement = pg_insert(inbox_table).values(row).on_conflict_do_nothing().returning(inbox_table.c.id)
         return (await connection.execute(statement)).first() is not None
 
-    async def _store(self, connection: AsyncConnection, reply: Reply) -> None:
+    async def _store(self, connection: AsyncConnection, reply: Reply) -> bool:
+        """False where the row that was claimed is gone."""
         values = {"status": reply.status, "code": reply.code, "reply": _sealed(self._vault, reply)}
-        await connection.execute(update(inbox_table).where(inbox_table.c.id == reply.id).values(values))
+        mine = (inbox_table.c.id == reply.id) & (inbox_table.c.status == "begun")
+        return (await connection.execute(update(inbox_table).where(mine).values(values))).rowcount == 1
 
-    async def _stored(self, connection: AsyncConnection, envelope: Envelope) -> Reply:
+    async def _found(self, connection: AsyncConnection, envelope: Envelope) -> Reply:
         columns = (inbox_table.c.status, inbox_table.c.code, inbox_table.c.reply)
         row = (await connection.execute(select(*columns).where(inbox_table.c.id == envelope.id))).one()
-        body = _opened(self._vault, envelope.id, row.reply)
-        return Reply(envelope.id, envelope.service, row.status, body, row.code, attempt=envelope.attempt)
+        return _kept(self._vault, envelope, row.status, row.code, row.reply)
 
     async def _purge(self) -> None:
-        """Bounded: rows past deadline and margin go, at most once a minute."""
-        now = time.time()
+        """Rows past deadline and margin go, at most once a minute."""
+        now = self._clock()
         if now < self._purge_at:
             return
-        self._purge_at = now + 60
+        self._purge_at = now + PURGE_EVERY_S
         async with self._engine.begin() as connection:
             await connection.execute(delete(inbox_table).where(inbox_table.c.keep_until_ms < int(now * 1000)))
 
@@ -139,14 +183,18 @@ class TransactionalInbox:
 class UncertainInbox:
     """A SQLite file beside a single adapter process, written through to disk before and after each effect."""
 
-    def __init__(self, path: Path, vault: Vault) -> None:
-        self._path, self._vault = path, vault
-        self._lock = asyncio.Lock()
+    def __init__(self, path: Path, vault: Vault, clock: Callable[[], float] = time.time) -> None:
+        self._path, self._vault, self._clock = path, vault, clock
+        # One thread of its own: statements keep their order, also those whose caller was cancelled.
+        self._thread = ThreadPoolExecutor(1, "ngsp-inbox")
         self._running: dict[str, asyncio.Future[Reply]] = {}
         self._file: sqlite3.Connection | None = None
+        self._purge_at = 0.0
 
     async def prepare(self) -> None:
         def open_file() -> sqlite3.Connection:
+            self._path.touch(mode=0o600)  # SQLite gives its other files the same rights
+            self._path.chmod(0o600)
             file = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
             file.execute("PRAGMA journal_mode=WAL")
             file.execute("PRAGMA synchronous=FULL")
@@ -154,51 +202,72 @@ class UncertainInbox:
                 "CREATE TABLE IF NOT EXISTS ngsp_inbox (id TEXT PRIMARY KEY, keep_until_ms INTEGER NOT NULL,"
                 " status TEXT NOT NULL, code TEXT NOT NULL, reply BLOB NOT NULL) WITHOUT ROWID"
             )
-            file.execute("DELETE FROM ngsp_inbox WHERE keep_until_ms < ?", (int(time.time() * 1000),))
             return file
 
-        self._file = await asyncio.to_thread(open_file)
-        self._path.chmod(0o600)
+        self._file = await asyncio.get_running_loop().run_in_executor(self._thread, open_file)
+        await self._purge()
 
     async def _run(self, statement: str, parameters: tuple[object, ...]) -> list[tuple[str, str, bytes]]:
-        if self._file is None:
+        file = self._file
+        if file is None:
             raise RuntimeError("the inbox is not prepared")
-        async with self._lock:
-            return await asyncio.to_thread(lambda: self._file.execute(statement, parameters).fetchall())  # type: ignore[union-attr]
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, lambda: file.execute(statement, parameters).fetchall()
+        )
 
-    async def once(self, envelope: Envelope, expired: Reply | None, execute: Execute) -> Reply:
-        """As `TransactionalInbox.once`, but an execution that was cut off ends as *unknown*."""
+    async def once(self, envelope: Envelope, execute: Execute) -> Reply:
+        """As `TransactionalInbox.once`, but an execution that was cut off ends as *unknown*.
+
+        A concurrent delivery of the same id gets the reply of the one that is running. Where it raises, nothing was
+        done.
+        """
         running = self._running.get(envelope.id)
         if running is not None:
             return await asyncio.shield(running)
-        found = await self._run("SELECT status, code, reply FROM ngsp_inbox WHERE id = ?", (envelope.id,))
-        if found:
-            status, code, stored = found[0]
-            if status == "begun":
-                return Reply(envelope.id, envelope.service, "unknown", code="interrupted", attempt=envelope.attempt)
-            body = _opened(self._vault, envelope.id, stored)
-            return Reply(envelope.id, envelope.service, status, body, code, attempt=envelope.attempt)  # type: ignore[arg-type]
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._running[envelope.id] = future
         try:
-            reply = await self._execute(envelope, expired, execute)
-            future.set_result(reply)
-            return reply
+            reply = await self._once(envelope, execute)
+        except BaseException as error:
+            cause = error if isinstance(error, Exception) else RuntimeError("the execution was cut off")
+            future.set_exception(cause)
+            future.exception()  # seen: there may be nobody else who waits for it
+            raise
         finally:
             del self._running[envelope.id]
-            future.cancel()
-
-    async def _execute(self, envelope: Envelope, expired: Reply | None, execute: Execute) -> Reply:
-        row = (envelope.id, _keep_until_ms(envelope), "begun", "", b"")
-        await self._run("INSERT INTO ngsp_inbox VALUES (?, ?, ?, ?, ?)", row)
-        reply = expired if expired is not None else await execute(None)
-        if reply.status == "retry":
-            await self._run("DELETE FROM ngsp_inbox WHERE id = ?", (envelope.id,))
-        elif reply.status != "unknown":
-            stored = (reply.status, reply.code, _sealed(self._vault, reply), envelope.id)
-            await self._run("UPDATE ngsp_inbox SET status = ?, code = ?, reply = ? WHERE id = ?", stored)
+        future.set_result(reply)
         return reply
 
+    async def _once(self, envelope: Envelope, execute: Execute) -> Reply:
+        await self._purge()
+        found = await self._run("SELECT status, code, reply FROM ngsp_inbox WHERE id = ?", (envelope.id,))
+        if found:
+            return _kept(self._vault, envelope, *found[0])
+        row = (envelope.id, _keep_until_ms(envelope), "begun", "", b"")
+        await self._run("INSERT INTO ngsp_inbox VALUES (?, ?, ?, ?, ?)", row)
+        reply = await execute(None)
+        try:
+            await self._store(reply)
+        except sqlite3.Error as error:
+            # It is done, and this is how it went; only a repeat will not know more than that it was begun.
+            log.error("a reply could not be kept", transaction=envelope.id, error=type(error).__name__)
+        return reply
+
+    async def _store(self, reply: Reply) -> None:
+        if reply.status == "retry":
+            await self._run("DELETE FROM ngsp_inbox WHERE id = ?", (reply.id,))
+            return
+        values = (reply.status, reply.code, _sealed(self._vault, reply), reply.id)
+        await self._run("UPDATE ngsp_inbox SET status = ?, code = ?, reply = ? WHERE id = ?", values)
+
+    async def _purge(self) -> None:
+        now = self._clock()
+        if now >= self._purge_at:
+            self._purge_at = now + PURGE_EVERY_S
+            await self._run("DELETE FROM ngsp_inbox WHERE keep_until_ms < ?", (int(now * 1000),))
+
     async def close(self) -> None:
-        if self._file is not None:
-            await asyncio.to_thread(self._file.close)
+        file, self._file = self._file, None
+        if file is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, file.close)
+        self._thread.shutdown()

@@ -21,6 +21,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ngsp.adapter.definition import Adapter
+from ngsp.adapter.inbox import passing
 from ngsp.adapter.manifest import ManifestError
 from ngsp.adapter.runner import AdapterRunner
 from ngsp.bus.kafka import KafkaBus, KafkaConnection
@@ -62,6 +63,8 @@ class AdapterSettings(BaseSettings):
         """The key, 32 bytes. ValueError where the file does not hold one."""
         try:
             key = base64.b64decode(self.key_file.read_text("ascii").strip(), validate=True)
+        except OSError as error:
+            raise ValueError(f"NGSP_ADAPTER_KEY_FILE: {error}") from None
         except (binascii.Error, UnicodeDecodeError):
             raise ValueError("NGSP_ADAPTER_KEY_FILE does not hold base64") from None
         if len(key) != 32:
@@ -137,14 +140,16 @@ class Registrar:
     async def beat_for_ever(self) -> None:
         from ngsp import __version__
 
+        path, body = f"/v1/adapters/{self._adapter.id}/heartbeat", {"build": __version__}
         headers: dict[str, str] = {}
         while True:
             try:
-                path = f"/v1/adapters/{self._adapter.id}/heartbeat"
-                answer = await self._client.post(path, json={"build": __version__}, headers=headers)
+                answer = await self._client.post(path, json=body, headers=headers)
                 if answer.status_code == 401:
                     headers = await self._headers()
-                    continue
+                    answer = await self._client.post(path, json=body, headers=headers)
+                if answer.is_error:
+                    log.warning("heartbeat refused", status=answer.status_code)
             except httpx.HTTPError as error:
                 log.warning("heartbeat failed", error=type(error).__name__)
             await asyncio.sleep(HEARTBEAT_EVERY_S)
@@ -179,15 +184,16 @@ async def run(module: str, settings: AdapterSettings) -> None:
 
 async def _start(bus: KafkaBus, runner: AdapterRunner) -> None:
     """Connect and take messages; broker or provider may come up later than the adapter."""
-    while True:
-        try:
-            await bus.start()
-            await runner.start()
-        except (BusUnavailable, OSError) as error:
-            log.warning("not ready to serve; trying again", error=type(error).__name__)
+    for start in (bus.start, runner.start):
+        while True:
+            try:
+                await start()
+                break
+            except Exception as error:
+                if not isinstance(error, BusUnavailable) and not passing(error):
+                    raise
+                log.warning("not ready to serve; trying again", error=type(error).__name__)
             await asyncio.sleep(RETRY_S)
-        else:
-            return
 
 
 async def _unless(stopping: asyncio.Event, work: Coroutine[None, None, None]) -> bool:

@@ -17,22 +17,26 @@ from typing import Any
 
 import orjson
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ngsp.adapter.definition import Adapter, AdapterError, Request
-from ngsp.adapter.inbox import TransactionalInbox, UncertainInbox
+from ngsp.adapter.inbox import TransactionalInbox, UncertainInbox, passing
 from ngsp.adapter.manifest import ManifestError, ServiceManifest
 from ngsp.bus.base import Bus, Message, Subscription
-from ngsp.database import engine
 from ngsp.errors import BusUnavailable
-from ngsp.messages import OUTCOMES_TOPIC, REPLY_TOPIC_PREFIX, Envelope, Reply
+from ngsp.messages import OUTCOMES_TOPIC, REPLY_TOPIC_PREFIX, TRANSACTION_ID, Envelope, Reply, ReplyStatus
 from ngsp.vault import Vault
 
 DEFAULT_IN_WORK = 256
 LATEST_START_S = 0.005
 """Less than this before the deadline, work is not begun any more."""
+LARGEST_REPLY_BYTES = 2_000_000
+"""The bus carries messages of 2 MiB, headers included."""
+LATEST_DEADLINE_MS = 2**53
+MOST_ATTEMPTS = 2**31
 
-_REPLY_TOPIC = re.compile(re.escape(REPLY_TOPIC_PREFIX) + r"\d{1,5}")
+_REPLY_TOPIC = re.compile(re.escape(REPLY_TOPIC_PREFIX) + r"[0-9]{1,5}")
 _PLAIN = re.compile(r"[^A-Za-z0-9._/-]")
 
 log = structlog.get_logger(__name__)
@@ -57,6 +61,7 @@ class AdapterRunner:
         self._adapter, self._bus, self._vault, self._folder = adapter, bus, vault, folder
         self._max_in_work, self._environment = max_in_work, environment
         self._declared = adapter.declared()
+        self._topics = {path: adapter.key(service).request_topic for path, service in self._declared.items()}
         self._stack = AsyncExitStack()
         self._resources: Any = None
         self._transactional: TransactionalInbox | None = None
@@ -69,29 +74,35 @@ class AdapterRunner:
         """Open resources and inboxes, then take messages. ManifestError where the adapter is not complete."""
         for path in self._declared:
             self._adapter.function(path)
-        await self._open_inboxes({service.effect for service in self._declared.values()})
-        self._resources = await self._stack.enter_async_context(self._adapter.open_resources())
-        topics = [self._adapter.key(service).request_topic for service in self._adapter.manifest.services]
-        self._subscription = await self._bus.work(
-            topics, f"ngsp.adapter.{self._adapter.id}", self._handle, self._max_in_work
-        )
+        try:
+            await self._open_inboxes({service.effect for service in self._declared.values()})
+            self._resources = await self._stack.enter_async_context(self._adapter.open_resources())
+            self._subscription = await self._bus.work(
+                self._topics.values(), f"ngsp.adapter.{self._adapter.id}", self._handle, self._max_in_work
+            )
+        except BaseException:
+            await self._stack.aclose()
+            raise
         log.info("adapter serves", adapter=self._adapter.id, services=sorted(self._declared))
 
     async def _open_inboxes(self, effects: set[str]) -> None:
         if "transactional" in effects:
             name = self._adapter.manifest.database_url_env
-            url = self._environment(name) if name else None
+            if not name:
+                raise ManifestError(
+                    f"{self._adapter.id}: effect transactional needs «database_url_env» in the manifest"
+                )
+            url = self._environment(name)
             if not url:
                 raise ManifestError(f"{self._adapter.id}: effect transactional needs the variable {name} set")
-            database: AsyncEngine = engine(url)
-            self._stack.push_async_callback(database.dispose)
-            self._transactional = TransactionalInbox(database, self._vault)
+            self._transactional = TransactionalInbox(url, self._vault)
+            self._stack.push_async_callback(self._transactional.close)
             await self._transactional.prepare()
         if "uncertain" in effects:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._uncertain = UncertainInbox(self._folder / f"{self._adapter.id}-inbox.sqlite3", self._vault)
-            await self._uncertain.prepare()
             self._stack.push_async_callback(self._uncertain.close)
+            await self._uncertain.prepare()
 
     @property
     def id(self) -> str:
@@ -111,49 +122,66 @@ class AdapterRunner:
     async def _handle(self, message: Message) -> None:
         try:
             envelope = Envelope.read(message.headers, message.value)
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError) as error:  # the last two: a header without a value
             # Not an envelope: nobody to answer. The transaction it may belong to ends by its deadline.
             log.error("a message that is no request was dropped", topic=message.topic, error=type(error).__name__)
             return
-        service = self._declared.get(envelope.service)
-        if service is None or not (envelope.reply_to == OUTCOMES_TOPIC or _REPLY_TOPIC.fullmatch(envelope.reply_to)):
-            log.error("a request for another adapter was dropped", topic=message.topic, transaction=envelope.id)
+        if not _well_formed(envelope) or self._topics.get(envelope.service) != message.topic:
+            log.error("a message that asks nothing of this adapter was dropped", topic=message.topic)
             return
-        reply = await self._reply(service, envelope)
+        reply = await self._reply(self._declared[envelope.service], envelope)
         await self._answer(envelope, replace(reply, adapter=self._adapter.id, attempt=envelope.attempt))
         self.handled += 1
 
     async def _reply(self, service: ServiceManifest, envelope: Envelope) -> Reply:
-        late = envelope.deadline_ms / 1000 - time.time() < LATEST_START_S
-        expired = Reply(envelope.id, envelope.service, "expired") if late else None
+        begun = False
 
         async def execute(connection: AsyncConnection | None) -> Reply:
-            return await self._execute(envelope, connection)
+            nonlocal begun
+            if envelope.deadline_ms / 1000 - time.time() < LATEST_START_S:
+                return Reply(envelope.id, envelope.service, "expired")
+            begun = True
+            return await self._execute(service, envelope, connection)
 
         try:
             if service.effect == "transactional" and self._transactional:
-                return await self._transactional.once(envelope, expired, execute)
+                return await self._transactional.once(envelope, execute)
             if service.effect == "uncertain" and self._uncertain:
-                return await self._uncertain.once(envelope, expired, execute)
-        except Exception:
-            # The inbox could not be read or committed: nothing was done that a repeat would not find.
-            log.exception("inbox unavailable", adapter=self._adapter.id, transaction=envelope.id)
-            return Reply(envelope.id, envelope.service, "retry", code="inbox-unavailable")
-        return expired or await execute(None)
+                return await self._uncertain.once(envelope, execute)
+            return await execute(None)
+        except Exception as error:  # noqa: BLE001  # of the inbox: read, written or committed
+            # A repeat would find what was done; only a submission comes again.
+            again = not begun or envelope.reply_to == OUTCOMES_TOPIC
+            where, kind = _place(error), type(error).__name__
+            log.error("inbox unavailable", adapter=self.id, error=kind, place=where, transaction=envelope.id)
+            return Reply(envelope.id, envelope.service, "retry" if again else "unknown", code="inbox-unavailable")
 
-    async def _execute(self, envelope: Envelope, connection: AsyncConnection | None) -> Reply:
+    async def _execute(self, service: ServiceManifest, envelope: Envelope, connection: AsyncConnection | None) -> Reply:
         serve = self._adapter.function(envelope.service)
         try:
             result = await serve(Request(envelope, self._resources, connection))
             body = result if isinstance(result, bytes) else orjson.dumps(result)
-            return Reply(envelope.id, envelope.service, "ok", body)
         except AdapterError as error:
             return Reply(envelope.id, envelope.service, error.status, code=_PLAIN.sub("", error.code))
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return self._fault(service, envelope, error)  # of something the function waited for, not of this task
         except Exception as error:  # noqa: BLE001  # whatever an author's code raises is an outcome
-            # Neither the message nor the trace is logged: both may hold the citizen's data.
-            where, kind = _place(error), type(error).__name__
-            log.error("a service function failed", adapter=self.id, error=kind, place=where, transaction=envelope.id)
-            return Reply(envelope.id, envelope.service, "failed", code="adapter-error")
+            if connection is not None and isinstance(error, DBAPIError) and passing(error):
+                return Reply(envelope.id, envelope.service, "retry", code="database-unavailable")
+            return self._fault(service, envelope, error)
+        if len(body) > LARGEST_REPLY_BYTES:
+            log.error("a reply is too large", adapter=self.id, bytes=len(body), transaction=envelope.id)
+            return Reply(envelope.id, envelope.service, _broken(service), code="reply-too-large")
+        return Reply(envelope.id, envelope.service, "ok", body)
+
+    def _fault(self, service: ServiceManifest, envelope: Envelope, error: BaseException) -> Reply:
+        # Neither the message nor the trace is logged: both may hold the citizen's data.
+        where, kind = _place(error), type(error).__name__
+        log.error("a service function failed", adapter=self.id, error=kind, place=where, transaction=envelope.id)
+        return Reply(envelope.id, envelope.service, _broken(service), code="adapter-error")
 
     async def _answer(self, envelope: Envelope, reply: Reply) -> None:
         if envelope.reply_to != OUTCOMES_TOPIC:
@@ -168,7 +196,22 @@ class AdapterRunner:
         await self._bus.send(envelope.reply_to, reply.headers(), reply.body)
 
 
-def _place(error: Exception) -> str:
+def _well_formed(envelope: Envelope) -> bool:
+    """False where an id, number or reply topic is none that a gateway gives."""
+    return (
+        TRANSACTION_ID.fullmatch(envelope.id) is not None
+        and 0 < envelope.deadline_ms < LATEST_DEADLINE_MS
+        and 0 < envelope.attempt < MOST_ATTEMPTS
+        and (envelope.reply_to == OUTCOMES_TOPIC or _REPLY_TOPIC.fullmatch(envelope.reply_to) is not None)
+    )
+
+
+def _broken(service: ServiceManifest) -> ReplyStatus:
+    """How a function's own fault ends: an effect that nothing undoes may be there all the same."""
+    return "unknown" if service.effect == "uncertain" else "failed"
+
+
+def _place(error: BaseException) -> str:
     """File and line where `error` was raised, without its message."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

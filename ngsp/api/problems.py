@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match
 
+from ngsp.api.address import client_address
 from ngsp.api.validation import validation_error
 from ngsp.errors import (
     BodyTooLarge,
@@ -121,7 +122,8 @@ def install(app: FastAPI, *, translate: Translate | None = None, on_refusal: OnR
     """Makes every error of `app` a problem document.
 
     `translate` gives foreign exceptions (a lost database) their meaning before they count as defects. `on_refusal` is
-    told of what a route refused; without it each refusal is one line of the log.
+    told of what was refused; without it a known caller's refusal is a line of the log, and others are counted by
+    `app.state.parts.refusals`, where there is one.
     """
     refused = on_refusal or _log_refusal
 
@@ -240,15 +242,16 @@ class AnswerCutShort(Exception):
 
 
 def _log_refusal(error: NgspError, request: Request, instance: str) -> None:
+    """One line for a caller that is known; others are counted by address and minute, so that nobody floods the log."""
+    if "caller" not in request.scope.get("state", {}):
+        held = getattr(request.app.state, "parts", None)
+        refusals = getattr(held, "refusals", None)
+        if held is not None and refusals is not None:
+            refusals.count(error.code, client_address(request.scope, held.settings.trusted_proxies))
+            return
     log = logger.warning if isinstance(error, BusError) else logger.info
-    log(
-        "request.refused",
-        code=error.code,
-        reason=error.reason,
-        status=error.status,
-        instance=instance,
-        **about(request),
-    )
+    said = {"code": error.code, "reason": error.reason, "status": error.status, "instance": instance}
+    log("request.refused", **said, **about(request))
 
 
 def about(request: Request) -> dict[str, Any]:

@@ -25,7 +25,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from functools import cached_property
-from typing import Any, ClassVar, get_origin
+from types import UnionType
+from typing import Any, ClassVar, Union, get_args, get_origin
 from urllib.parse import unquote_to_bytes
 
 from fastapi.dependencies.models import Dependant
@@ -214,7 +215,10 @@ def _query_parameters(dependant: Dependant) -> Iterator[tuple[str, bool]]:
 
 
 def _repeatable(annotation: Any) -> bool:
-    return get_origin(annotation) in (list, set, tuple, frozenset)
+    origin = get_origin(annotation)
+    if origin in (Union, UnionType):
+        return any(_repeatable(kind) for kind in get_args(annotation))
+    return origin in (list, set, tuple, frozenset)
 
 
 def _property_names(schema: Any) -> Iterator[str]:

@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 
 from ngsp.errors import Fault, MalformedHeader, MalformedParameter, NgspError, SchemaMismatch
 from ngsp.registry.model import MOST_FAULTS
+from ngsp.registry.texts import Wrong
 from ngsp.text import Text
 
 _DETAILS: dict[str, Text] = {
@@ -31,8 +32,12 @@ _WRONG_TYPE = Text("Sai kiểu dữ liệu.", "Wrong type.")
 _WRONG = Text("Giá trị không hợp lệ.", "Not a valid value.")
 
 
-def describe(kind: str) -> Text:
-    """What a pydantic error type means."""
+def describe(entry: dict[str, Any]) -> Text:
+    """What one pydantic error means: a validator's own text (`Wrong`) where it has one, else that of its type."""
+    wrong = entry.get("ctx", {}).get("error")
+    if isinstance(wrong, Wrong):
+        return wrong.text
+    kind: str = entry["type"]
     if kind in _DETAILS:
         return _DETAILS[kind]
     if kind.endswith(("_type", "_parsing")):
@@ -55,7 +60,7 @@ def validation_error(error: RequestValidationError, known_names: frozenset[str] 
 
 
 def _header(entry: dict[str, Any]) -> NgspError:
-    name, what = str(entry["loc"][1]).title(), describe(entry["type"])
+    name, what = str(entry["loc"][1]).title(), describe(entry)
     return MalformedHeader(
         Text(f"Tiêu đề {name}: {what.vi}", f"Header {name}: {what.en}"), reason=f"header {name}: {entry['type']}"
     )
@@ -63,7 +68,7 @@ def _header(entry: dict[str, Any]) -> NgspError:
 
 def _parameter(entry: dict[str, Any]) -> NgspError:
     # The name is the declared one; what follows it may be the sender's and is left out.
-    what = describe(entry["type"])
+    what = describe(entry)
     if len(entry["loc"]) < 2 or entry["type"] == "extra_forbidden":
         return unknown_parameter()
     name = entry["loc"][1]
@@ -83,4 +88,4 @@ def _fault(entry: dict[str, Any], known_names: frozenset[str]) -> Fault:
     steps = entry["loc"][1:]
     shown = (step if isinstance(step, int) or step in known_names else "*" for step in steps)
     pointer = "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in shown)
-    return Fault(pointer, describe(entry["type"]))
+    return Fault(pointer, describe(entry))

@@ -193,6 +193,23 @@ async def test_a_block_is_spent_without_the_database_and_lasts_longer_the_faster
     assert one.asked == before
 
 
+async def test_blocks_are_bounded_and_shrink_as_the_window_empties(three: Gateways) -> None:
+    limit = 1200
+    found = agreement(per_minute=limit)
+    for spent in range(1, limit + 1):
+        assert await passes(three[0], found, MIDNIGHT_S + spent / 1000)
+        if spent % 50 == 0 or limit - spent < 100:
+            leased = await three.leased(found, "minute")
+            assert leased - spent <= limit / MOST_UNSPENT / 3
+            assert leased - spent <= max(1, (limit - leased) / 5)
+
+
+async def test_of_the_day_no_more_is_leased_than_the_minute_lets_pass(one: Gateways) -> None:
+    found = agreement(per_minute=3, per_day=1000)
+    assert await admitted(one, found, calls_each=200) == 3
+    assert await one.leased(found, "day") == 3
+
+
 async def test_an_agreement_called_rarely_holds_nothing(one: Gateways) -> None:
     found = agreement(per_minute=6000)
     for call in range(10):
@@ -405,11 +422,12 @@ async def test_without_the_database_nothing_passes_uncounted(tmp_path: Path) -> 
             found = agreement(per_minute=2)
             assert await passes(gateways[0], found)
             server.kill()
-            started_s = time.monotonic()
-            for _ in range(20):
+            asked, started_s = gateways.asked, time.monotonic()
+            for _ in range(50):
                 with pytest.raises(LogUnavailable) as refused:
                     await gateways[0].charge(found, MIDNIGHT_S)
             assert time.monotonic() - started_s < 5
+            assert gateways.asked - asked < 25  # for a moment after a failure nobody waits for the next
             assert refused.value.retry_after_s
             assert gateways[0].trouble()
             await server.start()

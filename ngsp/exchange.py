@@ -26,10 +26,10 @@ from ngsp.errors import (
     Unauthenticated,
 )
 from ngsp.identity.model import Caller
-from ngsp.identity.tokens import Tokens
+from ngsp.identity.tokens import Tokens, UnknownKey
 from ngsp.messages import Mode, ServiceKey, call_headers
 from ngsp.quota import Quotas
-from ngsp.registry.model import Grant, Service
+from ngsp.registry.model import Grant, Service, Snapshot
 from ngsp.registry.store import Registry
 from ngsp.repeats import Repeats
 from ngsp.strictjson import parse
@@ -134,9 +134,10 @@ class Exchange:
     async def call(self, call: Call) -> Answer:
         """Carries `call` through. Raises the `NgspError` it ends with; its terminal entry is durable by then."""
         clock = Clock()
-        caller = await self._authenticate(call)
+        snapshot = self._registry.snapshot
+        caller = await self._authenticate(call, snapshot)
         try:
-            grant = self._authorise(call, caller)
+            grant = self._authorise(call, caller, snapshot)
             mode = self._mode(call, grant.service)
             body = await call.read_body(grant.service.max_body_bytes)
             request = self._validate(grant.service, body)
@@ -162,15 +163,17 @@ class Exchange:
             raise conclusion.error
         return Answer(200, transaction.id, conclusion.body)
 
-    async def _authenticate(self, call: Call) -> Caller:
-        return await self._tokens.authenticate_fresh(call.authorization, self._registry.snapshot, time.time())
+    async def _authenticate(self, call: Call, snapshot: Snapshot) -> Caller:
+        try:
+            return self._tokens.authenticate(call.authorization, snapshot, time.time())
+        except UnknownKey:
+            return await self._tokens.authenticate_fresh(call.authorization, snapshot, time.time())
 
-    def _authorise(self, call: Call, caller: Caller) -> Grant:
+    def _authorise(self, call: Call, caller: Caller, snapshot: Snapshot) -> Grant:
         if "exchange" not in caller.scopes:
             raise Unauthenticated(reason="the token has no exchange scope")
         if call.malformed is not None:
             raise call.malformed
-        snapshot = self._registry.snapshot
         if call.path not in snapshot.services:
             ServiceKey.parse(call.path)
         return authorise(

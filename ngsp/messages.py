@@ -42,14 +42,30 @@ TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 """W3C Trace Context level 1."""
 
 
+class _Ids:
+    """Random bytes drawn for 512 ids at once: one system call instead of 512."""
+
+    __slots__ = ("_random",)
+
+    def __init__(self) -> None:
+        self._random = b""
+
+    def __call__(self) -> str:
+        if len(self._random) < 10:
+            self._random = os.urandom(5_120)
+        digits = self._random[:10].hex()
+        self._random = self._random[10:]
+        milliseconds = f"{time.time_ns() // 1_000_000:012x}"
+        variant = "89ab"[int(digits[3], 16) & 3]
+        return f"{milliseconds[:8]}-{milliseconds[8:]}-7{digits[:3]}-{variant}{digits[4:7]}-{digits[7:19]}"
+
+
+_ids = _Ids()
+
+
 def uuid7() -> str:
     """A UUIDv7 (RFC 9562 §5.7) as text: 48 bits of Unix milliseconds, then 74 random bits."""
-    random = int.from_bytes(os.urandom(10), "big")
-    value = (time.time_ns() // 1_000_000) << 80 | random
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    digits = f"{value:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    return _ids()
 
 
 def check_identifier(value: str, pattern: re.Pattern[str], what: Text, longest: int = 64) -> str:

@@ -21,7 +21,9 @@ from ngsp.errors import (
     NgspError,
     NotAcceptable,
     Overloaded,
+    RegistryStale,
     RequestTimeout,
+    Unauthenticated,
     UnsupportedType,
 )
 from ngsp.exchange import Answer, Call, Exchange
@@ -139,7 +141,7 @@ class _Visit:
         try:
             answer = await self._exchange.call(self._call(authorization))
         except NgspError as error:
-            if error.status == 401:
+            if isinstance(error, (Unauthenticated, RegistryStale)):  # nobody is known to log it under
                 self._refusals.count(error.code, self._address())
                 self._metrics.refused(error.code)
             await self._fail(error)

@@ -29,7 +29,7 @@ from ngsp.api.protocol import GatewayProtocol, protocol_factory
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from uvicorn._types import ASGI3Application
+    from starlette.types import ASGIApp
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class LifespanFailed(Exception):
 
 
 async def serve(
-    app: ASGI3Application,
+    app: ASGIApp,
     *,
     host: str,
     port: int,
@@ -76,7 +76,7 @@ async def serve(
 
 @contextlib.asynccontextmanager
 async def running(
-    app: ASGI3Application,
+    app: ASGIApp,
     *,
     limits: Limits | None = None,
     on_refusal: Callable[[str, str], None] = lambda code, address: None,
@@ -113,7 +113,7 @@ async def _nothing_to_drain() -> None:
 class _Server:
     """One listener and its connections, from lifespan startup to lifespan shutdown."""
 
-    def __init__(self, app: ASGI3Application, edge: Edge, *, graceful_timeout_s: float, trusted_proxies: str) -> None:
+    def __init__(self, app: ASGIApp, edge: Edge, *, graceful_timeout_s: float, trusted_proxies: str) -> None:
         self._edge = edge
         self._graceful_timeout_s = graceful_timeout_s
         self._config = Config(

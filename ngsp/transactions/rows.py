@@ -103,11 +103,11 @@ COLUMNS: Final = tuple(field.name for field in fields(TransactionRow))
 
 
 def row_of(record: asyncpg.Record) -> TransactionRow:
-    """The row in a record that holds at least COLUMNS, `tx` as text."""
-    return TransactionRow(*(record[name] for name in COLUMNS))
+    """The row in a record that holds at least COLUMNS."""
+    return TransactionRow(str(record["tx"]), *(record[name] for name in COLUMNS[1:]))
 
 
-SELECTED: Final = ", ".join(("t.tx::text AS tx", *(f"t.{name}" for name in COLUMNS[1:])))
+SELECTED: Final = ", ".join(f"t.{name}" for name in COLUMNS)
 """Select list for `transactions t` that `row_of` reads."""
 
 STATES_SQL: Final = "ARRAY['" + "', '".join(STATES) + "']"
@@ -169,7 +169,7 @@ _VALUES: Final = {
 }
 
 FOLDED: Final = ", ".join(f"{_VALUES[name]} AS {name}" for name in COLUMNS)
-"""Select list over the rows `f` of `folded` that open a transaction: COLUMNS, `tx` as uuid."""
+"""Select list over the rows `f` of `folded` that open a transaction: COLUMNS."""
 REACHED: Final = ", ".join(f"{name} = {value.format(begun='t.accepted_at')}" for name, value in _REACHED.items())
 """What `UPDATE transactions t SET` is to do with a row `f` of `folded` whose `standing` is 1."""
 ADVANCES: Final = f"({RANKS_SQL})[array_position({STATES_SQL}, t.state)] < ({RANKS_SQL})[f.last_kind]"

@@ -1,4 +1,4 @@
-"""One registry behind REST for each test module."""
+"""A migrated database for a test, and one registry behind REST for each test module."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.registry import Rig, running_rig
+from tests.support.registry import Rig, running_rig, temporary_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from ngsp.local.postgres import LocalPostgres
+
+
+@pytest.fixture
+async def url(postgres: LocalPostgres) -> AsyncIterator[str]:
+    """A migrated database for one test."""
+    async with temporary_database(postgres) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 from ngsp import database
 from ngsp.identity.secrets import verify_secret
 from ngsp.registry.apply import run_apply
-from tests.support.registry import REPLY_SCHEMA, REQUEST_SCHEMA, migrated_database
+from tests.support.registry import REPLY_SCHEMA, REQUEST_SCHEMA, temporary_database
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,19 +73,14 @@ accepted: true
 """
 
 
-@pytest.fixture
-async def url(postgres: LocalPostgres) -> str:
-    return await migrated_database(postgres)
-
-
 @pytest.fixture(scope="module")
 async def untouched(postgres: LocalPostgres) -> AsyncIterator[str]:
     """A database that no test may change."""
-    url = await migrated_database(postgres)
-    yield url
-    opened = await database.connect(url)
-    assert (await state(opened))[0] == 0
-    await opened.close()
+    async with temporary_database(postgres) as url:
+        yield url
+        opened = await database.connect(url)
+        assert (await state(opened))[0] == 0
+        await opened.close()
 
 
 @pytest.fixture

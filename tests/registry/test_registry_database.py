@@ -18,7 +18,6 @@ from sqlalchemy.dialects.postgresql.base import ischema_names
 import ngsp
 from ngsp import database
 from ngsp.transactions.tables import Xid8
-from tests.support.registry import migrated_database
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -44,9 +43,8 @@ def _is_made_later(name: str) -> bool:
     return name == "alembic_version" or parent in database.metadata.tables
 
 
-async def test_migrated_schema_is_the_declared_schema(postgres: LocalPostgres) -> None:
+async def test_migrated_schema_is_the_declared_schema(url: str) -> None:
     declared_tables()
-    url = await migrated_database(postgres)
 
     def compare(connection: Connection) -> list[Any]:
         context = MigrationContext.configure(
@@ -68,8 +66,7 @@ async def test_migrate_from_several_gateways_at_once(postgres: LocalPostgres) ->
     assert await database.current_revision(url) == database.head_revision()
 
 
-async def test_migrate_is_quick_where_there_is_nothing_to_do(postgres: LocalPostgres) -> None:
-    url = await migrated_database(postgres)
+async def test_migrate_is_quick_where_there_is_nothing_to_do(url: str) -> None:
     took_s = []
     for _ in range(5):
         began_s = time.perf_counter()
@@ -78,8 +75,7 @@ async def test_migrate_is_quick_where_there_is_nothing_to_do(postgres: LocalPost
     assert min(took_s) < 0.3
 
 
-async def test_engine_and_raw_connection_read_the_same_address(postgres: LocalPostgres) -> None:
-    url = await migrated_database(postgres)
+async def test_engine_and_raw_connection_read_the_same_address(url: str) -> None:
     raw = await database.connect(url, name="raw-one")
     try:
         assert await raw.fetchval("SELECT '{\"a\": [1]}'::jsonb") == {"a": [1]}

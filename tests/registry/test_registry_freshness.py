@@ -18,9 +18,9 @@ from tests.support.registry import (
     eventually,
     manifest,
     member_document,
-    migrated_database,
     put_members,
     running_registry,
+    temporary_database,
     text,
 )
 
@@ -32,11 +32,6 @@ if TYPE_CHECKING:
     from ngsp.registry.store import Registry
 
 ONE_SECOND = 1.0
-
-
-@pytest.fixture
-async def url(postgres: LocalPostgres) -> str:
-    return await migrated_database(postgres)
 
 
 @pytest.fixture
@@ -102,8 +97,10 @@ async def test_a_killed_listener_comes_back_within_a_second(url: str) -> None:
 
 
 async def test_stopped_database_makes_it_stale_and_it_recovers_by_itself(own_server: LocalPostgres) -> None:
-    url = await migrated_database(own_server)
-    async with running_registry(url, registry_stale_s=1.0) as registry:
+    async with (
+        temporary_database(own_server) as url,
+        running_registry(url, registry_stale_s=1.0) as registry,
+    ):
         await rename(registry, "Trước")
         own_server.kill()
         stopped_s = time.monotonic()

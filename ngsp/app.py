@@ -51,6 +51,7 @@ from ngsp.vault import Vault
 MOST_BODY_BYTES_AT_ONCE = 64 << 20
 MAINTENANCE_EVERY_S = 3600.0
 TEND_EVERY_S = 5.0
+TOPICS_EVERY_S = 15.0
 REPLY_TOPIC_RETENTION_S = 3600.0
 
 SLOW_GAUGES = {
@@ -105,7 +106,6 @@ class Gateway:
     def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
         self._settings, self._stack = settings, stack
         self._url = settings.database_url.get_secret_value()
-        self._jobs = Jobs()
         self._door: FrontDoor | None = None
 
     async def open(self, door: FrontDoor, adapters: Sequence[Adapter]) -> Parts:
@@ -162,7 +162,7 @@ class Gateway:
         await outcomes.start()
         self._stack.push_async_callback(outcomes.stop, 5.0)
         self._watch(rows, metrics, writer, registry, bus, outcomes)
-        self._start_jobs(rows, presence, transactions, relay)
+        self._start_jobs(rows, presence, transactions, relay, bus, registry)
         for name, step in (("refusals", refusals.flush), ("quotas", quotas.step), ("gauges", metrics.refresh)):
             self._jobs.start(name, step, TEND_EVERY_S)
         self._door = door
@@ -239,11 +239,21 @@ class Gateway:
         replies = Topic(f"{REPLY_TOPIC_PREFIX}{registration.slot}", 1, REPLY_TOPIC_RETENTION_S)
         await bus.ensure([replies, *all_topics(registry.snapshot, self._settings)])
 
-        async def reconcile(snapshot: Snapshot) -> None:
-            await bus.ensure(all_topics(snapshot, self._settings))
-
-        registry.on_change(reconcile)
         return bus
+
+    def _reconcile_topics(self, bus: Bus, registry: Registry, presence: Presence, jobs: Jobs) -> None:
+        """One gateway makes the topics of what is registered: at once, and again in case it was cut off."""
+
+        async def ensure() -> int:
+            await bus.ensure(all_topics(registry.snapshot, self._settings))
+            return 0
+
+        async def on_change(_: Snapshot) -> None:
+            if await presence.lease("topics"):
+                await ensure()
+
+        registry.on_change(on_change)
+        jobs.start("topics", ensure, TOPICS_EVERY_S, leased=True)
 
     async def _open_adapters(self, adapters: Sequence[Adapter], bus: Bus, vault: Vault) -> None:
         for adapter in adapters:
@@ -251,15 +261,24 @@ class Gateway:
             await runner.start()
             self._stack.push_async_callback(runner.stop)
 
-    def _start_jobs(self, rows: asyncpg.Pool, presence: Presence, transactions: TransactionLog, relay: Relay) -> None:
-        settings, lease = self._settings, presence.lease
+    def _start_jobs(
+        self,
+        rows: asyncpg.Pool,
+        presence: Presence,
+        transactions: TransactionLog,
+        relay: Relay,
+        bus: Bus,
+        registry: Registry,
+    ) -> None:
+        settings = self._settings
+        self._jobs = jobs = Jobs(presence.lease, settings.lease_s)
         projector, sweep = Projector(rows), Sweep(rows, transactions)
-        leased = {"lease": lease, "lease_s": settings.lease_s}
-        self._jobs.start("relay", relay.step, settings.relay_poll_s, wake=relay.wake, **leased)
-        self._jobs.start("project", projector.run_once, settings.project_s, **leased)
-        self._jobs.start("sweep", sweep.step, settings.sweep_s, **leased)
-        self._jobs.start("maintain", lambda: self._maintain(rows), MAINTENANCE_EVERY_S, **leased)
-        self._stack.push_async_callback(self._jobs.stop)
+        jobs.start("relay", relay.step, settings.relay_poll_s, leased=True, wake=relay.wake)
+        jobs.start("project", projector.run_once, settings.project_s, leased=True)
+        jobs.start("sweep", sweep.step, settings.sweep_s, leased=True)
+        jobs.start("maintain", lambda: self._maintain(rows), MAINTENANCE_EVERY_S, leased=True)
+        self._reconcile_topics(bus, registry, presence, jobs)
+        self._stack.push_async_callback(jobs.stop)
 
     async def _maintain(self, rows: asyncpg.Pool) -> int:
         async with rows.acquire() as connection:

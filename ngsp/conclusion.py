@@ -48,12 +48,15 @@ def _bad(reply: Reply, reason: str) -> Conclusion:
 
 def _without_body(service: Service, reply: Reply) -> Conclusion:
     members = {"provider_code": reply.code} if reply.code else {}
-    kind, failure_class, error = entry.FAILED, "provider", None
+    kind, failure_class = entry.FAILED, "provider"
+    error: NgspError
     match reply.status:
         case "not-found":
-            kind, failure_class, error = entry.REFUSED, "provider-no", RecordNotFound(members=members)
+            kind, failure_class = entry.REFUSED, "provider-no"
+            error = RecordNotFound(members=members)
         case "refused":
-            kind, failure_class, error = entry.REFUSED, "provider-no", ProviderRefused(members=members)
+            kind, failure_class = entry.REFUSED, "provider-no"
+            error = ProviderRefused(members=members)
         case "retry":
             failure_class = "provider-unavailable"
             error = ProviderUnavailable(members=members, retry_after_s=UNAVAILABLE_RETRY_S)

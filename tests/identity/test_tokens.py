@@ -72,6 +72,15 @@ async def test_a_cached_token_dies_with_its_client(side: Side) -> None:
     assert (await side.probe(token)).status_code == 401
 
 
+async def test_a_client_that_was_stopped_for_a_while_must_fetch_a_new_token(side: Side) -> None:
+    client_id, secret = await side.client()
+    old = await side.token(client_id, secret)
+    for active in (False, True):
+        await side.client(id=client_id, active=active)
+    assert (await side.probe(old)).status_code == 401
+    assert (await side.probe(await side.token(client_id, secret))).status_code == 200, "good in the same second"
+
+
 async def test_a_cached_token_loses_the_scope_its_client_lost(side: Side) -> None:
     client_id, token = await good(side, "exchange", "registry")
     assert (await side.probe(token)).json()["scopes"] == ["exchange", "registry"]

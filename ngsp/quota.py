@@ -249,7 +249,6 @@ class Quotas:
                             break  # nobody passes: the other window need not give
                     passing = min(passing, window.left)
         except DATABASE_TROUBLE as error:
-            self._broken_until = asyncio.get_running_loop().time() + BROKEN_FOR_S
             self._tell(type(error).__name__)
         else:
             self._tell("")
@@ -258,6 +257,7 @@ class Quotas:
         return self._trouble
 
     def _tell(self, trouble: str) -> None:
+        self._broken_until = asyncio.get_running_loop().time() + BROKEN_FOR_S if trouble else 0.0
         if trouble and not self._trouble:
             log.error("quotas cannot be leased", error=trouble)
         elif self._trouble and not trouble:
@@ -300,7 +300,14 @@ class Quotas:
         task.add_done_callback(self._tasks.discard)
 
     async def step(self) -> int:
-        """The job beside the calls, to be done every few seconds: `tend`, and now and then `purge`. Always 0."""
+        """The job beside the calls, to be done every few seconds: `tend`, and now and then `purge`. Always 0.
+
+        Where there was trouble it finds out whether that is over: a gateway that is not ready may get no calls to try.
+        """
+        if self._trouble:
+            async with asyncio.timeout(LEASE_TIMEOUT_S):
+                await self._pool.fetchval("SELECT 1 FROM quotas LIMIT 1")
+            self._tell("")
         await self.tend(time.time())
         if time.monotonic() - self._purged_s > PURGE_EVERY_S:
             await self.purge(time.time())

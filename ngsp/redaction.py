@@ -21,15 +21,17 @@ from ngsp.errors import NgspError
 
 SHOWN: Final = frozenset(
     """
-    adapter agreement agreement_version allowed attempt attempts batch bytes caused_by causes client code committed
-    consumer count credential duration_ms duration_us effect entry epoch error frames gateway group handled how
-    instance job kid kind limit member members method mode needed node others partition partitions parts pause_s
-    place port provider purpose reason requests retry_after_s revision role route scope seconds service services
-    signal size slot sqlstate stage state status task timeout_s topic topics transaction type version what window
-    writes
+    adapter agreement agreement_version allowed attempt attempts batch by bytes caused_by causes client code
+    committed consumer count credential decision duration_ms duration_us effect entry epoch error frames gateway
+    group handled how id instance job kid kind limit member members method mode needed node others partition
+    partitions parts pause_s place port provider purpose reason requests retry_after_s revision role route scope
+    seconds service services signal size slot sqlstate stage state status task timeout_s topic topics transaction
+    type version what window writes
     """.split()  # noqa: SIM905 - seventy lines otherwise
 )
 """Names whose values are codes, identifiers of the registry, counts and times: never of a citizen, never free text."""
+HIDDEN: Final = frozenset(("why",))
+"""Names that our source logs although their values are free text: kept elsewhere, here only their length is seen."""
 
 LONGEST_TEXT: Final = 200
 MOST_ITEMS: Final = 20

@@ -27,7 +27,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from ngsp import __version__
-from ngsp.errors import ERRORS
+from ngsp.errors import ERRORS, NgspError
 from ngsp.redaction import mask, note, shown, shown_event, shown_exception, shown_members, shown_text
 
 current_transaction: ContextVar[str] = ContextVar("current_transaction", default="")
@@ -78,9 +78,11 @@ def configure_logging(level: str) -> None:
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(max(least, root.level))
-    sys.excepthook = _on_uncaught
-    threading.excepthook = _on_uncaught_in_thread
-    sys.unraisablehook = _on_unraisable
+    sys.excepthook = _on_uncaught  # whatever was there: some show the values of local variables
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _on_uncaught_in_thread
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _on_unraisable
     warnings.showwarning = _on_warning
 
 
@@ -369,11 +371,17 @@ class Metrics(Collector):
     def _count_first(self, service: str, outcome: str, code: str) -> None:
         """A label not met before: only what the registry and the error tree know becomes one."""
         known = (
-            service if self._is_service(service) else "other",
+            service if self._knows(service) else "other",
             outcome if outcome in OUTCOMES else "other",
             code if not code or code in ERRORS else "other",
         )
         self._exchanges[known] = self._exchanges.get(known, 0) + 1
+
+    def _knows(self, service: str) -> bool:
+        try:
+            return self._is_service(service)
+        except NgspError:  # the registry is stale: asked again at the next call, which must not fail for a figure
+            return False
 
 
 def _gauge(name: str, reading: Reading) -> GaugeMetricFamily:

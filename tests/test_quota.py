@@ -21,7 +21,7 @@ from ngsp.local.postgres import LocalPostgres
 from ngsp.messages import uuid7
 from ngsp.quota import FULL_FOR_S, KEEP_S, LENGTH_S, MOST_UNSPENT, Quotas
 from ngsp.registry.model import Agreement
-from tests.support.registry import migrated_database
+from tests.support.registry import temporary_database
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,8 +71,9 @@ class Gateways:
 
 
 @pytest.fixture(scope="module")
-async def url(postgres: LocalPostgres) -> str:
-    return await migrated_database(postgres)
+async def url(postgres: LocalPostgres) -> AsyncIterator[str]:
+    async with temporary_database(postgres) as found:
+        yield found
 
 
 @asynccontextmanager
@@ -412,6 +413,36 @@ async def test_its_step_deletes_old_windows_now_and_then(one: Gateways) -> None:
         assert await one[0].step() == 0
         rows = await one.pools[0].fetchval("SELECT count(*) FROM quotas WHERE agreement = $1", found.id)
         assert rows == rows_left
+
+
+class PoolWithoutQuotasOf:
+    """A real pool that cannot be asked for the agreements named."""
+
+    def __init__(self, pool: CountingPool, *agreements: str) -> None:
+        self._pool, self._agreements = pool, agreements
+
+    async def fetchval(self, statement: str, *arguments: Any) -> Any:
+        if arguments and arguments[0] in self._agreements:
+            raise OSError("no route")
+        return await self._pool.fetchval(statement, *arguments)
+
+    async def execute(self, *arguments: Any) -> Any:
+        return await self._pool.execute(*arguments)
+
+
+async def test_trouble_of_one_lease_ends_with_the_success_of_another(one: Gateways) -> None:
+    lost, found = agreement(per_minute=5), agreement(per_minute=5)
+    quotas = Quotas(PoolWithoutQuotasOf(one.pools[0], lost.id), lambda: 1)
+    failing = asyncio.create_task(quotas.charge(lost, MIDNIGHT_S))
+    await asyncio.gather(quotas.charge(found, MIDNIGHT_S), asyncio.wait([failing]))
+    assert isinstance(failing.exception(), LogUnavailable)
+    assert quotas.trouble() == ""
+    for _ in range(3):
+        with pytest.raises(LogUnavailable):
+            await quotas.charge(lost, MIDNIGHT_S)
+    assert quotas.trouble() == "OSError"
+    await quotas.step()
+    assert quotas.trouble() == ""
 
 
 async def test_without_the_database_nothing_passes_uncounted(tmp_path: Path) -> None:

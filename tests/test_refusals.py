@@ -14,7 +14,7 @@ import pytest
 from ngsp.database import migrate
 from ngsp.local.postgres import LocalPostgres
 from ngsp.refusals import LARGEST_COUNT, MOST_A_MINUTE, MOST_PENDING, OTHER, Refusals, network_of
-from tests.support.registry import migrated_database
+from tests.support.registry import temporary_database
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +37,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def pool(postgres: LocalPostgres) -> AsyncIterator[asyncpg.Pool]:
-    async with asyncpg.create_pool(await migrated_database(postgres), min_size=1, max_size=2) as found:
+    async with temporary_database(postgres) as url, asyncpg.create_pool(url, min_size=1, max_size=2) as found:
         yield found
 
 

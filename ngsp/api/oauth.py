@@ -18,9 +18,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ngsp.api.address import client_address, throttle_group
-from ngsp.api.parts import parts
+from ngsp.api.parts import Parts, parts
 from ngsp.api.strict import check_content_type, check_no_coding, read_body
-from ngsp.errors import BodyTooLarge, UnsupportedType
+from ngsp.errors import BodyTooLarge, MalformedParameter, Unauthenticated, UnsupportedType
 from ngsp.identity.credentials import ASSERTION_TYPE, InvalidClient, Presented, Proved, read_assertion, read_basic
 from ngsp.registry.model import SCOPES, Client
 
@@ -115,9 +115,9 @@ async def token(request: Request) -> Response:
         proved = await held.tokens.clients.prove(presented, snapshot, throttle_group(address), now_s)
         issued = held.tokens.issue(proved.client, _scopes(form, proved), proved.cred, now_s)
     except InvalidClient as error:
-        return _answer(_Refused("invalid_client", error.reason, 401), known_client, address)
+        return _answer(_Refused("invalid_client", error.reason, 401), held, known_client, address)
     except _Refused as refused:
-        return _answer(refused, known_client, address)
+        return _answer(refused, held, known_client, address)
     logger.info("token.issued", client=proved.client.id, scope=issued.scope, credential=proved.cred.partition(":")[0])
     body = {
         "access_token": issued.access_token,
@@ -128,10 +128,14 @@ async def token(request: Request) -> Response:
     return _json(body, 200, _NO_STORE)
 
 
-def _answer(refused: _Refused, known_client: str, address: str) -> Response:
-    # The id is the registry's, never what was sent: a secret in its place must not reach the log.
-    said = {"error": refused.error, "reason": refused.reason, "client": known_client or None, "address": address}
-    logger.info("token.refused", **said)
+def _answer(refused: _Refused, held: Parts, known_client: str, address: str) -> Response:
+    if known_client:
+        # The id is the registry's, never what was sent: a secret in its place must not reach the log.
+        said = {"error": refused.error, "reason": refused.reason, "client": known_client, "address": address}
+        logger.info("token.refused", **said)
+    else:
+        code = Unauthenticated.code if refused.error == "invalid_client" else MalformedParameter.code
+        held.refusals.count(code, address)
     headers = dict(_NO_STORE)
     if refused.status == 401:
         headers["www-authenticate"] = 'Basic realm="ngsp", charset="UTF-8"'

@@ -25,6 +25,7 @@ from ngsp.api.strict import StrictRoute
 from ngsp.config import Settings
 from ngsp.identity.secrets import hash_secret
 from ngsp.identity.tokens import Tokens
+from ngsp.refusals import Refusals
 from ngsp.registry.change import Actor
 from ngsp.registry.documents import ClientDocument, KeyDocument
 from ngsp.registry.store import Registry
@@ -103,6 +104,7 @@ class _Parts:
     settings: Settings
     registry: Registry
     tokens: Tokens
+    refusals: Refusals
 
 
 @dataclass(slots=True)
@@ -115,6 +117,7 @@ class Side:
     registry: Registry
     tokens: Tokens
     vault: Vault
+    refusals: Refusals
     app: FastAPI
     http: httpx.AsyncClient
 
@@ -221,10 +224,13 @@ async def running_side(server: LocalPostgres, url: str | None = None, **others: 
         problems.install(app)
         for router in (oauth.router, errors_page.router, clients.router, _probe):
             app.include_router(router)
-        app.state.parts = _Parts(settings, registry, tokens)
+        rows = await database.pool(url, size=2, name="test")
+        stack.push_async_callback(rows.close)
+        refusals = Refusals(rows, settings.instance)
+        app.state.parts = _Parts(settings, registry, tokens, refusals)
         http = await stack.enter_async_context(
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
         )
         if fresh:
             await put_members(registry)
-        yield Side(url, settings, engine, registry, tokens, vault, app, http)
+        yield Side(url, settings, engine, registry, tokens, vault, refusals, app, http)

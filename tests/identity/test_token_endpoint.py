@@ -222,6 +222,17 @@ async def test_unknown_clients_are_slowed_like_known_ones(side: Side) -> None:
     assert seen[0] == seen[1]
 
 
+async def test_strangers_are_counted_and_do_not_fill_the_log(side: Side) -> None:
+    pending = side.refusals.pending
+    address = fresh_address()
+    with capture_logs() as logged:
+        for number in range(30):
+            await side.ask(GRANT, basic(f"stranger-{number}", "x"), address)
+        await side.ask(b"nonsense", None, address)
+    assert logged == []
+    assert side.refusals.pending == pending + 3, "unauthenticated, too-many-attempts and malformed-parameter"
+
+
 async def test_nothing_secret_reaches_the_log(side: Side) -> None:
     client_id, secret = await side.client()
     kid, key = await side.key(client_id)

@@ -30,10 +30,11 @@ MOST_OUTCOMES_IN_WORK = 256
 
 log = structlog.get_logger(__name__)
 
-_WITH_KEY = "(SELECT wrapped FROM entries w WHERE w.tx = o.tx AND w.kind = 1) AS wrapped"
-_DUE = f"""
-SELECT o.*, o.tx::text AS id, {_WITH_KEY} FROM outbox o
-WHERE o.state = 'open' AND o.next_at <= $1 ORDER BY o.next_at LIMIT $2"""  # noqa: S608  # constants only
+_WITH_ENTRY = """
+SELECT o.*, o.tx::text AS id, a.wrapped, a.body AS accepted FROM outbox o
+LEFT JOIN entries a ON a.tx = o.tx AND a.kind = 1 AND a.at = o.accepted_at"""
+_DUE = _WITH_ENTRY + " WHERE o.state = 'open' AND o.next_at <= $1 ORDER BY o.next_at LIMIT $2"
+_ONE = _WITH_ENTRY + " WHERE o.tx = $1"
 _TAKE = """
 UPDATE outbox o SET attempts = o.attempts + 1, next_at = due.next_at
 FROM (SELECT unnest($1::uuid[]) AS tx, unnest($2::timestamptz[]) AS next_at) due
@@ -42,10 +43,6 @@ _POSTPONE = "UPDATE outbox SET next_at = $2 WHERE tx = $1 AND state = 'open'"
 _HOLD = "UPDATE outbox SET state = 'held' WHERE tx = $1 AND state = 'open'"
 _HELD_TOO_LONG = "UPDATE outbox SET state = 'open', next_at = $1 WHERE state = 'held' AND deadline <= $1"
 _ASIDE = """INSERT INTO quarantine (tx, service, what, reason) VALUES ($1, $2, 'submission', $3)"""
-_ONE = f"""
-SELECT o.*, o.tx::text AS id, {_WITH_KEY},
-       (SELECT body FROM entries e WHERE e.tx = o.tx AND e.kind = 1) AS accepted
-FROM outbox o WHERE o.tx = $1"""  # noqa: S608  # constants only
 
 
 class Relay:
@@ -77,8 +74,7 @@ class Relay:
         if row["deadline"] <= now:
             await self._end(row, self._too_late(row, snapshot))
             return False
-        agreement = snapshot.agreements.get(row["agreement"])
-        if agreement is None or not agreement.in_force(now):
+        if snapshot.in_force(row["agreement"], now) is None:
             if row["attempts"] == 0:
                 await self._end(row, Conclusion(entry.REFUSED, "access", AgreementRevoked()))
             else:
@@ -129,18 +125,18 @@ class Relay:
                 await connection.execute(_HOLD, row["tx"])
                 await connection.execute(_ASIDE, row["tx"], row["service"], str(error))
             return None
-        service, agreement = snapshot.services[row["service"]], snapshot.agreements[row["agreement"]]
+        granted = entry.read(row["accepted"])["grant"]
         return Envelope(
             id=row["id"],
             service=row["service"],
             deadline_ms=int(row["deadline"].timestamp() * 1000),
             purpose=row["purpose"],
-            fields=agreement.fields,
-            schema=service.schema_version,
+            fields=tuple(granted["fields"]),
+            schema=snapshot.services[row["service"]].schema_version,
             reply_to=OUTCOMES_TOPIC,
             body=body,
             attempt=row["attempts"] + 1,
-            consumer=agreement.consumer,
+            consumer=granted["consumer"],
             officer=row["officer"],
             dossier=row["dossier"],
             traceparent=row["traceparent"],

@@ -57,5 +57,6 @@ class Jobs:
                 await asyncio.sleep(pause_s)
             else:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(wake.wait(), pause_s)
+                    async with asyncio.timeout(pause_s):
+                        await wake.wait()
                 wake.clear()

@@ -29,12 +29,12 @@ begun and interrupted, never repeated by itself."""
 
 REPLY_STATUSES: frozenset[str] = frozenset(("ok", "not-found", "refused", "failed", "retry", "expired", "unknown"))
 
-MEMBER_CODE = re.compile(r"[A-Z]\d{2}(?:\.[0-9A-Z]+)*")
+MEMBER_CODE = re.compile(r"[A-Z][0-9]{2}(?:\.[0-9A-Z]+)*")
 """QĐ 20/2020/QĐ-TTg, levels left to right, at most 35 characters."""
-OLD_MEMBER_CODE = re.compile(r"(?:\d{3}\.\d{2}\.\d{2}|\d{2}\.\d{2})\.[A-Z]\d{2}")
+OLD_MEMBER_CODE = re.compile(r"(?:[0-9]{3}\.[0-9]{2}\.[0-9]{2}|[0-9]{2}\.[0-9]{2})\.[A-Z][0-9]{2}")
 """QCVN 102:2016/BTTTT, highest level rightmost; the three-group form is observed in the field."""
 SERVICE_NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
-VERSION_NAME = re.compile(r"v[1-9]\d{0,3}")
+VERSION_NAME = re.compile(r"v[1-9][0-9]{0,3}")
 IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}[a-z0-9]|[a-z0-9]")
 """Ids of clients and adapters, and names of purposes; without `..`."""
 TRANSACTION_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")

@@ -14,8 +14,9 @@ from ngsp.vault import Vault, VaultError
 
 _FIND = """
 SELECT k.digest, k.tx::text AS tx, k.mode, k.expires_at, r.code, r.provider_code, r.body, r.expires_at AS reply_until,
-       r.tx IS NOT NULL AS ended, (SELECT wrapped FROM entries w WHERE w.tx = k.tx AND w.kind = 1) AS wrapped
-FROM idempotency_keys k LEFT JOIN replies r USING (tx) WHERE k.client = $1 AND k.key = $2"""
+       r.tx IS NOT NULL AS ended, a.wrapped
+FROM idempotency_keys k LEFT JOIN replies r USING (tx)
+LEFT JOIN entries a ON a.tx = k.tx AND a.kind = 1 AND a.at = k.at WHERE k.client = $1 AND k.key = $2"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ COMMIT_EVERY_S = 0.5
 STALLED_S = 10.0
 RESTART_PAUSE_S = 0.5
 HANDLER_PAUSE_S = 0.2
+BROKER_TIMEOUT_S = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -134,7 +135,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             else:
                 self._room.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._room.wait(), COMMIT_EVERY_S)
+                    async with asyncio.timeout(COMMIT_EVERY_S):
+                        await self._room.wait()
             now = time.monotonic()
             if now >= commit_at:
                 commit_at = now + COMMIT_EVERY_S
@@ -181,7 +183,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         if not offsets:
             return
         try:
-            await asyncio.wait_for(consumer.commit(offsets), 5)
+            async with asyncio.timeout(BROKER_TIMEOUT_S):
+                await consumer.commit(offsets)
         except (KafkaError, TimeoutError) as error:
             # Uncommitted work is read again and found in the inbox: at least once, never less.
             log.warning("offsets not committed", group=self._group_id, error=type(error).__name__)
@@ -205,12 +208,14 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         partitions = list(consumer.assignment())
         if not partitions:
             return behind
-        ends = await asyncio.wait_for(consumer.end_offsets(partitions), 5)
+        async with asyncio.timeout(BROKER_TIMEOUT_S):
+            ends = await consumer.end_offsets(partitions)
         for partition, end in ends.items():
             progress = self._progress.get(partition)
             at = progress.next if progress and progress.next is not None else None
             if at is None:
-                at = await asyncio.wait_for(consumer.position(partition), 5)
+                async with asyncio.timeout(BROKER_TIMEOUT_S):
+                    at = await consumer.position(partition)
             behind[partition.topic] = behind.get(partition.topic, 0) + max(0, end - at)
         return behind
 
@@ -218,7 +223,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             with contextlib.suppress(KafkaError, OSError, TimeoutError):
-                await asyncio.wait_for(consumer.stop(), 5)
+                async with asyncio.timeout(BROKER_TIMEOUT_S):
+                    await consumer.stop()
 
     async def stop(self, timeout_s: float) -> None:
         if self._loop_task:

@@ -21,7 +21,7 @@ from ngsp.config import Settings
 from ngsp.local.postgres import LocalPostgres
 from ngsp.registry.apply import run_apply
 from ngsp.transactions import entry
-from tests.support.registry import migrated_database, settings_for
+from tests.support.registry import settings_for, temporary_database
 
 TOKEN_SCOPE = {"grant_type": "client_credentials"}
 OBJECT: dict[str, Any] = {
@@ -211,20 +211,20 @@ async def running_gateway(
 ) -> AsyncIterator[Rig]:
     """A gateway over a new database. `others`: settings."""
     provider = provider or Provider()
-    url = await migrated_database(server)
     declared = folder / "registry.yaml"
     declared.write_text(_documents(provider, folder), "utf-8")
-    with (folder / "registry.log").open("w") as out:
-        code = await asyncio.to_thread(run_apply, declared, url, False, out)
-    assert code == 0, (folder / "registry.log").read_text()
-    settings = settings_for(url, adapter_folder=folder, log_level="ERROR", **others)
-    rows = await asyncpg.connect(url)
-    try:
-        async with (
-            running(create_app(settings, [provider.adapter()]), limits=limits) as base_url,
-            httpx.AsyncClient(base_url=base_url, timeout=30) as http,
-        ):
-            secrets = {file.stem: file.read_text("ascii").strip() for file in folder.glob("*.secret")}
-            yield Rig(base_url, url, settings, provider, http, rows, secrets)
-    finally:
-        await rows.close()
+    async with temporary_database(server) as url:
+        with (folder / "registry.log").open("w") as out:
+            code = await asyncio.to_thread(run_apply, declared, url, False, out)
+        assert code == 0, (folder / "registry.log").read_text()
+        settings = settings_for(url, adapter_folder=folder, log_level="ERROR", **others)
+        rows = await asyncpg.connect(url)
+        try:
+            async with (
+                running(create_app(settings, [provider.adapter()]), limits=limits) as base_url,
+                httpx.AsyncClient(base_url=base_url, timeout=30) as http,
+            ):
+                secrets = {file.stem: file.read_text("ascii").strip() for file in folder.glob("*.secret")}
+                yield Rig(base_url, url, settings, provider, http, rows, secrets)
+        finally:
+            await rows.close()

@@ -129,6 +129,7 @@ class Gateway:
         asker = Asker(bus, f"{REPLY_TOPIC_PREFIX}{registration.slot}", strays.later)
         metrics = Metrics(lambda path: path in registry.snapshot.services)
         refusals = Refusals(rows, settings.instance)
+        self._stack.push_async_callback(refusals.flush)
         quotas = Quotas(rows, lambda: presence.alive)
         self._stack.push_async_callback(quotas.stop)
         relay = Relay(rows, bus, registry, transactions, vault, settings)
@@ -180,6 +181,7 @@ class Gateway:
                 "log": writer.trouble,
                 "bus": bus.trouble,
                 "registry": lambda: "stale" if registry.age_s > settings.registry_stale_s else "",
+                "database": quotas.trouble,
                 "draining": lambda: "draining" if self._gate.draining else "",
             },
         )

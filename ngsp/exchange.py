@@ -134,22 +134,22 @@ class Exchange:
     async def call(self, call: Call) -> Answer:
         """Carries `call` through. Raises the `NgspError` it ends with; its terminal entry is durable by then."""
         clock = Clock()
-        snapshot = self._registry.snapshot
-        caller = await self._authenticate(call, snapshot)
+        snapshot, now_s = self._registry.snapshot, time.time()
+        caller = await self._authenticate(call, snapshot, now_s)
         try:
             grant = self._authorise(call, caller, snapshot)
             mode = self._mode(call, grant.service)
             body = await call.read_body(grant.service.max_body_bytes)
             request = self._validate(grant.service, body)
-            if not self._quotas.try_charge(grant.agreement, time.time()):
-                await self._quotas.charge(grant.agreement, time.time())
+            if not self._quotas.try_charge(grant.agreement, now_s):
+                await self._quotas.charge(grant.agreement, now_s)
         except NgspError as error:
             await self._refuse(call, caller, error)
             raise
         transaction = self._open(call, caller, grant, mode, body, request, clock)
         clock.lap("admit")
         if await self._log.accept(transaction) == "key-taken":
-            return await self._repeat(call, transaction)
+            return await self._repeat(call, transaction, now_s)
         clock.lap("log_accept")
         if mode == "submission":
             self._on_submission()
@@ -163,11 +163,11 @@ class Exchange:
             raise conclusion.error
         return Answer(200, transaction.id, conclusion.body)
 
-    async def _authenticate(self, call: Call, snapshot: Snapshot) -> Caller:
+    async def _authenticate(self, call: Call, snapshot: Snapshot, now_s: float) -> Caller:
         try:
-            return self._tokens.authenticate(call.authorization, snapshot, time.time())
+            return self._tokens.authenticate(call.authorization, snapshot, now_s)
         except UnknownKey:
-            return await self._tokens.authenticate_fresh(call.authorization, snapshot, time.time())
+            return await self._tokens.authenticate_fresh(call.authorization, snapshot, now_s)
 
     def _authorise(self, call: Call, caller: Caller, snapshot: Snapshot) -> Grant:
         if "exchange" not in caller.scopes:
@@ -227,9 +227,9 @@ class Exchange:
             stages_us=clock.stages_us,
         )
 
-    async def _repeat(self, call: Call, transaction: Transaction) -> Answer:
+    async def _repeat(self, call: Call, transaction: Transaction, charged_s: float) -> Answer:
         """The key was taken: nothing was stored or charged; the earlier transaction answers."""
-        self._quotas.refund(transaction.grant.agreement, time.time())
+        self._quotas.refund(transaction.grant.agreement, charged_s)
         try:
             digest = self._log.request_digest(transaction)
             found = await self._repeats.answer(transaction, self._log.key_digest(transaction), digest)

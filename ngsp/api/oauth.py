@@ -24,7 +24,7 @@ from ngsp.errors import BodyTooLarge, MalformedParameter, Unauthenticated, Unsup
 from ngsp.identity.credentials import ASSERTION_TYPE, InvalidClient, Presented, Proved, read_assertion, read_basic
 from ngsp.registry.model import SCOPES, Client
 
-logger = structlog.get_logger()
+logger = structlog.get_logger(__name__)
 
 router = APIRouter(tags=["oauth"])
 

@@ -43,7 +43,7 @@ from ngsp.text import LANGUAGES, Language, language_of
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-logger = structlog.get_logger()
+logger = structlog.get_logger(__name__)
 
 Translate = Callable[[Exception], NgspError | None]
 """What a foreign exception means to the caller; None where it is a defect."""

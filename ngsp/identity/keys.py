@@ -26,7 +26,7 @@ from ngsp.identity.tables import signing_keys
 from ngsp.text import Text
 from ngsp.vault import Vault, VaultError
 
-logger = structlog.get_logger()
+logger = structlog.get_logger(__name__)
 
 PUBLISH_AHEAD_S = 300
 """How long a new key stands in the JWKS before it signs."""

@@ -21,7 +21,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from ngsp.errors import Overloaded
 
-logger = structlog.get_logger()
+logger = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
 

@@ -35,7 +35,7 @@ from ngsp.identity.tables import DATABASE_LOST, used_assertions
 from ngsp.registry.model import SCOPES, Client, Member, Snapshot
 from ngsp.vault import Vault
 
-logger = structlog.get_logger()
+logger = structlog.get_logger(__name__)
 
 LONGEST_TOKEN_BYTES = 4_096
 SKEW_S = 30

@@ -13,7 +13,7 @@ import structlog
 from ngsp.registry import rows
 from ngsp.registry.model import Agreement, Schema, Service, Snapshot
 
-logger = structlog.get_logger()
+logger = structlog.get_logger(__name__)
 
 EMPTY = Snapshot(revision=-1, members={}, clients={}, services={}, agreements={}, by_consumer={})
 """What is known before the first load: nothing, older than any revision."""

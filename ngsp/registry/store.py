@@ -29,7 +29,7 @@ from ngsp.registry.manifests import check_manifest
 from ngsp.registry.model import Client, ClientKey, Member, Snapshot
 from ngsp.registry.watch import OnChange, Watcher
 
-logger = structlog.get_logger()
+logger = structlog.get_logger(__name__)
 
 HashSecret = Callable[[str], Awaitable[str]]
 _OWN_CHANGE_TIMEOUT_S = 2.0

@@ -16,7 +16,7 @@ from ngsp.errors import RegistryStale
 from ngsp.registry.loading import EMPTY, REVISION, Loader
 from ngsp.registry.model import Snapshot
 
-logger = structlog.get_logger()
+logger = structlog.get_logger(__name__)
 
 CHANNEL = "ngsp_registry"
 OnChange = Callable[[Snapshot], Awaitable[None]]

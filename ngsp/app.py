@@ -12,6 +12,8 @@ from functools import partial
 import asyncpg
 import structlog
 from fastapi import FastAPI
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as SQLAlchemyTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ngsp import __version__
@@ -26,6 +28,7 @@ from ngsp.bus.kafka import KafkaBus, KafkaConnection
 from ngsp.config import Settings
 from ngsp.database import check_durability, connect, engine, migrate, pool
 from ngsp.delivery import Outcomes, Relay
+from ngsp.errors import NgspError, RegistryStale
 from ngsp.exchange import Exchange
 from ngsp.gate import Gate
 from ngsp.identity.secrets import hash_secret
@@ -94,7 +97,7 @@ def create_app(settings: Settings | None = None, adapters: Sequence[Adapter] = (
         redoc_url=None,
         openapi_url=None,
     )
-    problems.install(inner)
+    problems.install(inner, translate=_meaning)
     routes.include(inner)
     door = FrontDoor(inner)
     return door
@@ -112,7 +115,7 @@ class Gateway:
         """Everything, in the order in which it depends on what is before it."""
         settings = self._settings
         configure_logging(settings.log_level)
-        vault = Vault(settings.key_encryption_key())
+        vault = Vault(settings.key_encryption_keys())
         database = await self._open_database()
         rows = await pool(self._url, size=settings.database_pool_size, name=f"ngsp:{settings.instance}")
         self._stack.push_async_callback(rows.close)
@@ -314,6 +317,15 @@ class Gateway:
         if self._door is not None:
             self._door.fenced = True
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _meaning(error: Exception) -> NgspError | None:
+    """A database that is away is not a defect: the caller may come again."""
+    away = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, SQLAlchemyTimeout)
+    broken = isinstance(error, DBAPIError) and error.connection_invalidated
+    if broken or isinstance(error, away):
+        return RegistryStale(retry_after_s=2, reason=f"database away: {type(error).__name__}")
+    return None
 
 
 async def _figure(rows: asyncpg.Pool, statement: str) -> float:

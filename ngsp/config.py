@@ -39,7 +39,9 @@ class Settings(BaseSettings):
     database_pool_size: Annotated[int, Field(ge=2, le=100)] = Field(
         8, description="Connections for everything but the log writer, which has one of its own"
     )
-    kek_file: Path | None = Field(None, description="File with the key-encryption key: 32 bytes in base64")
+    kek_file: Path | None = Field(
+        None, description="File with the key-encryption keys, one a line: 32 bytes in base64; the first wraps"
+    )
     kek: SecretStr | None = Field(None, description="The same key as a value; the file is the better place")
 
     migrate: bool = Field(True, description="Bring the schema up to date at start; off where another role does it")
@@ -115,8 +117,11 @@ class Settings(BaseSettings):
             raise ValueError("must begin with postgresql://")
         return value
 
-    def key_encryption_key(self) -> bytes:
-        """The 32 bytes that wrap every record's key. ValueError where there is none or it is malformed."""
+    def key_encryption_keys(self) -> list[bytes]:
+        """The keys of 32 bytes that wrap every record's key, one a line: the first wraps, all unwrap.
+
+        So that a new key is put in front of the old one. ValueError where there is none or one is malformed.
+        """
         if self.kek_file is not None:
             text = self.kek_file.read_text("ascii")
         elif self.kek is not None:
@@ -124,9 +129,9 @@ class Settings(BaseSettings):
         else:
             raise ValueError("set NGSP_KEK_FILE or NGSP_KEK: 32 random bytes in base64")
         try:
-            key = base64.b64decode(text.strip(), validate=True)
+            keys = [base64.b64decode(line, validate=True) for line in text.split()]
         except binascii.Error:
-            raise ValueError("the key-encryption key is not base64") from None
-        if len(key) != 32:
-            raise ValueError("the key-encryption key must be 32 bytes")
-        return key
+            raise ValueError("a key-encryption key is not base64") from None
+        if not keys or any(len(key) != 32 for key in keys):
+            raise ValueError("a key-encryption key must be 32 bytes")
+        return keys

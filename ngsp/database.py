@@ -93,6 +93,7 @@ def engine(url: str, *, pool_size: int = 8, name: str = "ngsp") -> AsyncEngine:
         max_overflow=0,
         pool_timeout=CONNECT_TIMEOUT_S,
         pool_pre_ping=True,
+        hide_parameters=True,
         json_serializer=_to_json,
         json_deserializer=orjson.loads,
     )

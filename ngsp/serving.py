@@ -73,7 +73,7 @@ async def init_bus(settings: Settings) -> int:
 async def rotate_keys(settings: Settings) -> str:
     """Make a new signing key; it is published at once and signs after the overlap. Returns its id."""
     database = engine(settings.database_url.get_secret_value(), pool_size=2)
-    keys = Keyring(database, Vault(settings.key_encryption_key()), key_days=settings.signing_key_days)
+    keys = Keyring(database, Vault(settings.key_encryption_keys()), key_days=settings.signing_key_days)
     try:
         await keys.open()
         return str(await keys.rotate("planned"))

@@ -63,7 +63,7 @@ class Client:
     name: Text
     scopes: frozenset[str]
     active: bool
-    secret_hash: str = ""
+    secret_hash: str = field(default="", repr=False)
     keys: tuple[ClientKey, ...] = ()
     tokens_valid_from: datetime | None = None
     """Tokens issued earlier are refused: set when a secret or a key is revoked."""

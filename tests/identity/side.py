@@ -216,7 +216,7 @@ async def running_side(server: LocalPostgres, url: str | None = None, **others: 
         registry = Registry(settings, engine, hash_secret)
         await registry.start()
         stack.push_async_callback(registry.stop)
-        vault = Vault(settings.key_encryption_key())
+        vault = Vault(settings.key_encryption_keys())
         tokens = Tokens(settings, engine, vault)
         await tokens.start()
         stack.push_async_callback(tokens.stop)

@@ -77,7 +77,7 @@ async def test_many_gateways_on_a_new_database_make_one_key(postgres: LocalPostg
     url = await migrated_database(postgres)
     settings = settings_for(url)
     engines = [database.engine(url, pool_size=2) for _ in range(6)]
-    gateways = [Tokens(settings, engine, Vault(settings.key_encryption_key())) for engine in engines]
+    gateways = [Tokens(settings, engine, Vault(settings.key_encryption_keys())) for engine in engines]
     try:
         await asyncio.gather(*(gateway.keys.open() for gateway in gateways))
         kids = {gateway.keys.signer(time.time())[0].kid for gateway in gateways}
@@ -196,7 +196,7 @@ async def test_no_private_key_in_plain_in_the_database(pair: tuple[Side, Side]) 
 async def test_another_key_encryption_key_stops_the_start(pair: tuple[Side, Side]) -> None:
     first, _ = pair
     settings: Settings = settings_for(first.url)
-    stranger = Tokens(settings, first.engine, Vault(settings.key_encryption_key()))
+    stranger = Tokens(settings, first.engine, Vault(settings.key_encryption_keys()))
     with pytest.raises(ConfigurationError):
         await stranger.start()
 

@@ -15,6 +15,7 @@ import orjson
 
 from ngsp.adapter import Adapter, Manifest, Request
 from ngsp.api.edge import Limits
+from ngsp.api.front import FrontDoor
 from ngsp.api.server import running
 from ngsp.app import create_app
 from ngsp.config import Settings
@@ -71,6 +72,21 @@ def service(name: str, **others: Any) -> dict[str, Any]:
     } | others
 
 
+def agreement(name: str, reference: str, **others: Any) -> dict[str, Any]:
+    """An agreement between G22 and H41's service `name`, accepted and in force."""
+    return {
+        "kind": "agreement",
+        "reference": reference,
+        "consumer": "G22",
+        "service": f"H41/{name}/v1",
+        "purposes": ["testing", "more-testing"],
+        "legal_basis": "Nghị định 194/2025/NĐ-CP",
+        "fields": [""] if name in ("whole", "send") else ["/did", "/id", "/people/*/name"],
+        "valid_from": "2020-01-01T00:00:00Z",
+        "accepted": True,
+    } | others
+
+
 @dataclass
 class Provider:
     """An adapter whose behaviour a test sets: `act` is called for each request; `seen` are the requests it got."""
@@ -84,6 +100,10 @@ class Provider:
             service("officer", officer_required=True),
         ]
     )
+    terms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Service → what its agreement says otherwise than the others do."""
+    documents: list[dict[str, Any]] = field(default_factory=list)
+    """Further documents of the registry."""
     seen: list[Request] = field(default_factory=list)
 
     async def act(self, request: Request) -> object:
@@ -129,20 +149,9 @@ def _documents(provider: Provider, folder: Path) -> str:
     adapter = {"id": "h41-tests", "provider": "H41", "services": provider.services}
     documents.append({"kind": "adapter", **adapter})
     for declared in provider.services:
-        whole = declared["service"] in ("whole", "send")
-        documents.append(
-            {
-                "kind": "agreement",
-                "reference": f"test-{declared['service']}",
-                "consumer": "G22",
-                "service": f"H41/{declared['service']}/v1",
-                "purposes": ["testing", "more-testing"],
-                "legal_basis": "Nghị định 194/2025/NĐ-CP",
-                "fields": [""] if whole else ["/did", "/id", "/people/*/name"],
-                "valid_from": "2020-01-01T00:00:00Z",
-                "accepted": True,
-            }
-        )
+        name = declared["service"]
+        documents.append(agreement(name, f"test-{name}", **provider.terms.get(name, {})))
+    documents += provider.documents
     return "---\n".join(orjson.dumps(document).decode() + "\n" for document in documents)
 
 
@@ -151,7 +160,7 @@ class Rig:
     """The running gateway and hands to work with it."""
 
     base_url: str
-    database_url: str
+    door: FrontDoor
     settings: Settings
     provider: Provider
     http: httpx.AsyncClient
@@ -188,6 +197,10 @@ class Rig:
             headers={key: value for key, value in sent.items() if value},
         )
 
+    async def post(self, path: str, *, by: str, json: Any = None) -> httpx.Response:
+        """`POST` to the interface of the registry."""
+        return await self.http.post(path, headers=await self.headers(by), json=json)
+
     async def get(self, path: str, *, by: str = "caller", **headers: str) -> httpx.Response:
         return await self.http.get(path, headers=await self.headers(by, **headers))
 
@@ -195,6 +208,21 @@ class Rig:
         """The log entries of a transaction, in order, as they stand in the database."""
         rows = await self.rows.fetch("SELECT body FROM entries WHERE tx = $1 ORDER BY xid, seq", tx)
         return [entry.read(row["body"]) for row in rows]
+
+    async def agreement(self, service: str, consumer: str = "G22") -> str:
+        """The id of the agreement of `service` that the registry has first."""
+        found = await self.rows.fetchval(
+            "SELECT id::text FROM agreements WHERE service = $1 AND consumer = $2 ORDER BY id LIMIT 1",
+            f"H41/{service}/v1",
+            consumer,
+        )
+        assert isinstance(found, str)
+        return found
+
+    async def counted(self, code: str) -> int:
+        """How many refusals before authentication the database has under `code`."""
+        found = await self.rows.fetchval("SELECT coalesce(sum(count), 0) FROM refusals WHERE code = $1", code)
+        return int(found)
 
     async def kinds(self, tx: str) -> list[str]:
         return [found["kind"] for found in await self.entries(tx)]
@@ -217,14 +245,31 @@ async def running_gateway(
         with (folder / "registry.log").open("w") as out:
             code = await asyncio.to_thread(run_apply, declared, url, False, out)
         assert code == 0, (folder / "registry.log").read_text()
-        settings = settings_for(url, adapter_folder=folder, log_level="ERROR", **others)
-        rows = await asyncpg.connect(url)
-        try:
-            async with (
-                running(create_app(settings, [provider.adapter()]), limits=limits) as base_url,
-                httpx.AsyncClient(base_url=base_url, timeout=30) as http,
-            ):
-                secrets = {file.stem: file.read_text("ascii").strip() for file in folder.glob("*.secret")}
-                yield Rig(base_url, url, settings, provider, http, rows, secrets)
-        finally:
-            await rows.close()
+        secrets = {file.stem: file.read_text("ascii").strip() for file in folder.glob("*.secret")}
+        settings = settings_for(url, adapter_folder=folder, log_level="INFO", **others)
+        async with _running(settings, provider, secrets, limits) as rig:
+            yield rig
+
+
+@asynccontextmanager
+async def further_gateway(rig: Rig, folder: Path, instance: str = "gateway-2") -> AsyncIterator[Rig]:
+    """Another gateway on the database of `rig`, with a bus of its own and the same provider behind it."""
+    settings = rig.settings.model_copy(update={"instance": instance, "adapter_folder": folder})
+    async with _running(settings, rig.provider, rig.secrets, None) as found:
+        yield found
+
+
+@asynccontextmanager
+async def _running(
+    settings: Settings, provider: Provider, secrets: dict[str, str], limits: Limits | None
+) -> AsyncIterator[Rig]:
+    door = create_app(settings, [provider.adapter()])
+    rows = await asyncpg.connect(settings.database_url.get_secret_value())
+    try:
+        async with (
+            running(door, limits=limits, on_refusal=door.refused_below, drain=door.drain) as base_url,
+            httpx.AsyncClient(base_url=base_url, timeout=30, limits=httpx.Limits(max_connections=None)) as http,
+        ):
+            yield Rig(base_url, door, settings, provider, http, rows, secrets)
+    finally:
+        await rows.close()

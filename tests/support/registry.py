@@ -203,7 +203,7 @@ async def running_rig(server: LocalPostgres) -> AsyncIterator[Rig]:
         registry = Registry(settings, engine, hash_secret)
         await registry.start()
         stack.push_async_callback(registry.stop)
-        tokens = Tokens(settings, engine, Vault(settings.key_encryption_key()))
+        tokens = Tokens(settings, engine, Vault(settings.key_encryption_keys()))
         await tokens.start()
         stack.push_async_callback(tokens.stop)
         app = FastAPI()

@@ -66,7 +66,7 @@ def test_the_gateways_settings_are_accepted(
     settings = Settings()  # type: ignore[call-arg]  # filled from the environment
     assert settings.bus == "kafka"
     assert settings.instance == service
-    assert len(settings.key_encryption_key()) == 32
+    assert [len(key) for key in settings.key_encryption_keys()] == [32]
 
 
 def test_the_adapters_settings_are_accepted(

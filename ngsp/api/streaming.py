@@ -94,7 +94,8 @@ async def _events(held: Parts, follower: Follower, filters: Filters, authorizati
             sent_s = time.monotonic()
         if not more:
             with suppress(TimeoutError):
-                await asyncio.wait_for(held.closing.wait(), POLL_S)
+                async with asyncio.timeout(POLL_S):
+                    await held.closing.wait()
 
 
 def _still_may(held: Parts, filters: Filters, authorization: str) -> bool:

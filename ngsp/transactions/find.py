@@ -108,11 +108,11 @@ class Finder:
 
         A page is short, even empty, where `MOST_SCANNED` rows were looked at before it was full: `next` leads on.
         """
-        below = filtering.read_cursor(filters, cursor) if cursor else filtering.LAST_PLACE
+        below = filtering.LAST_PLACE if cursor is None else filtering.read_cursor(filters, cursor)
         from_place = 0
         async with self._pool.acquire() as connection, connection.transaction(readonly=True):
             await connection.execute(filtering.ALONG_INDEXES)
-            if filters.until is not None and not cursor:
+            if filters.until is not None and cursor is None:
                 below = await _first_place(connection, filters.until + filtering.SKEW) or below
             if filters.since is not None:
                 from_place = await _first_place(connection, filters.since - filtering.SKEW) or 0

@@ -51,6 +51,10 @@ _LOST = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, async
 _ROW_AT_FAULT = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError, TypeError, OverflowError)
 
 
+def _future() -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().create_future()
+
+
 @dataclass(eq=False, slots=True)
 class Write:
     """One unit that is committed whole or not at all.
@@ -64,7 +68,7 @@ class Write:
     keep: bool = False
     undo: Callable[[], Row] | None = None
     queued_at: float = 0.0
-    done: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    done: asyncio.Future[Any] = field(default_factory=_future)
 
 
 class LogWriter:

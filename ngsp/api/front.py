@@ -47,7 +47,7 @@ _FORMS: dict[bytes, tuple[str, re.Pattern[bytes]]] = {
     b"ngsp-consent": ("consent", re.compile(rb"[A-Za-z0-9._:/-]{1,128}")),
     b"idempotency-key": ("idempotency_key", _VISIBLE),
 }
-_MAY_HAVE_DIGITS = frozenset((b"ngsp-agreement", b"ngsp-dossier", b"ngsp-procedure", b"idempotency-key"))
+_MAY_HAVE_DIGITS = frozenset((b"ngsp-agreement", b"idempotency-key"))
 _JSON_TYPES = frozenset((b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"))
 _WAIT = re.compile(rb"(?:^|[,;])\s*wait=(\d{1,4})\b")
 _ASYNC = re.compile(rb"(?:^|[,;])\s*respond-async\b")
@@ -59,6 +59,16 @@ log = structlog.get_logger(__name__)
 
 def _nothing() -> None:
     return
+
+
+def _combined(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Fields by name, those of one name as one (RFC 9110 §5.3): two tokens are then no token, two types no type."""
+    found = dict(fields)
+    if len(found) != len(fields):
+        found = {}
+        for name, value in fields:
+            found[name] = found[name] + b", " + value if name in found else value
+    return found
 
 
 class FrontDoor:
@@ -127,7 +137,7 @@ class _Visit:
         self._who = ""
 
     async def run(self) -> None:
-        self._headers = dict(self._scope["headers"])
+        self._headers = _combined(self._scope["headers"])
         authorization = self._headers.get(b"authorization", b"")
         self._who = self._exchange.holder(authorization) or self._address()
         refusal = self._gate.refusal(self._who)
@@ -166,7 +176,8 @@ class _Visit:
         trace = traceparent.decode("ascii", "replace") if traceparent else ""
         return Call(
             transaction=self._id,
-            path=self._scope["path"][len(PREFIX) :],
+            # No service's name has a character that would have to be escaped: what is escaped is none.
+            path="" if b"%" in self._scope["raw_path"] else self._scope["path"][len(PREFIX) :],
             authorization=authorization,
             purpose=values.pop("purpose", ""),
             read_body=self._read_body,

@@ -29,7 +29,7 @@ from ngsp.identity.model import Caller
 from ngsp.identity.tokens import Tokens, UnknownKey
 from ngsp.messages import Mode, ServiceKey, call_headers
 from ngsp.quota import Quotas
-from ngsp.registry.model import Grant, Service, Snapshot
+from ngsp.registry.model import Client, Grant, Service, Snapshot
 from ngsp.registry.store import Registry
 from ngsp.repeats import Repeats
 from ngsp.strictjson import parse
@@ -64,12 +64,13 @@ class Call:
     malformed: NgspError | None = None
     """What is wrong with the headers: told only to a caller who has been authenticated."""
 
-    def kept(self, client: str) -> dict[str, str]:
+    def kept(self, client: Client) -> dict[str, str]:
         """What the entry keeps of it; members without a value are left out."""
         found = {
-            "client": client,
+            "client": client.id,
             "consent": self.consent,
             "dossier": self.dossier,
+            "member": client.member,
             "officer": self.officer,
             "procedure": self.procedure,
             "trace": trace_id(self.traceparent),
@@ -205,7 +206,7 @@ class Exchange:
         self._metrics.refused(error.code)
         if isinstance(error, LogUnavailable):
             return  # there is nothing to write it to; the metric has it
-        await self._log.refuse(call.transaction, call.kept(caller.client.id), call.asked(), error)
+        await self._log.refuse(call.transaction, call.kept(caller.client), call.asked(), error)
 
     def _open(
         self, call: Call, caller: Caller, grant: Grant, mode: Mode, body: bytes, request: object, clock: Clock
@@ -217,7 +218,7 @@ class Exchange:
             at=at,
             grant=grant,
             mode=mode,
-            call=call.kept(caller.client.id),
+            call=call.kept(caller.client),
             deadline=at + timedelta(seconds=limit_s),
             body=body,
             key=self._vault.new_record_key(call.transaction),

@@ -76,22 +76,23 @@ def _open_streams(request: Request) -> Counter[str]:
 
 
 async def _events(held: Parts, follower: Follower, filters: Filters, authorization: str) -> AsyncIterator[bytes]:
-    """Ends at shutdown, when the token or the right to read ends, and where the database is lost: it can be resumed."""
-    yield b": ngsp\n\n"
-    sent_s = time.monotonic()
+    """Ends at shutdown, when the token or the right to read ends, and where the database is lost: it can be resumed.
+
+    The first line comes when the stream stands at its place: whatever is logged after that will be told.
+    """
+    greeting, sent_s = b": ngsp\n\n", time.monotonic()
     while not held.closing.is_set() and _still_may(held, filters, authorization):
         try:
             events, more = await follower.read()
         except DATABASE_TROUBLE as error:
             log.warning("a stream ends: the database cannot be read", error=type(error).__name__)
             return
-        if events:
-            yield b"".join(map(_block, events))
-            sent_s = time.monotonic()
-        elif time.monotonic() - sent_s >= HEARTBEAT_S:
+        if time.monotonic() - sent_s >= HEARTBEAT_S:
             # With the id, so that who resumes need not look again at what the filters left out.
-            yield f": heartbeat\nid: {follower.position}\n\n".encode()
-            sent_s = time.monotonic()
+            greeting = f": heartbeat\nid: {follower.position}\n\n".encode()
+        if events or greeting:
+            yield greeting + b"".join(map(_block, events))
+            greeting, sent_s = b"", time.monotonic()
         if not more:
             with suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):

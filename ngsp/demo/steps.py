@@ -213,6 +213,6 @@ class MainJob:
         for id in dict.fromkeys(self.transactions):
             item = found[id]
             must(item["state"] in ("succeeded", "refused"), f"{id} is {item['state']}")
-            service = item["service"] or "–"
-            lines.append(f"{id}  {item['consumer']:<4} → {service:<32} {item['state']:<10} {item.get('code') or ''}")
+            ends = f"{item['consumer'] or '–':<4} → {item['service'] or '–':<32}"
+            lines.append(f"{id}  {ends} {item['state']:<10} {item['code'] or ''}")
         return "\n        ".join(lines)

@@ -119,7 +119,7 @@ class Scribe:
         digest: bytes,
         wrapped: bytes,
     ) -> Row:
-        """`call`: client, and officer, dossier, procedure, consent and trace where the call has them."""
+        """`call`: client, member, and officer, dossier, procedure, consent and trace where the call has them."""
         return self._entry(
             ACCEPTED,
             tx,

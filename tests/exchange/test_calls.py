@@ -21,7 +21,7 @@ async def test_a_call_comes_back_with_both_entries_durable(rig: Rig) -> None:
     assert TRANSACTION_ID.fullmatch(tx)
     accepted, ended = await rig.entries(tx)
     assert accepted["kind"] == "accepted"
-    assert accepted["call"] == {"client": "caller"}
+    assert accepted["call"] == {"client": "caller", "member": "G22"}
     grant = accepted["grant"]
     assert (grant["consumer"], grant["provider"], grant["service"], grant["version"]) == ("G22", "H41", "whole", "v1")
     assert (grant["purpose"], grant["mode"], grant["fields"], grant["adapter"]) == (
@@ -75,6 +75,7 @@ async def test_the_adapter_sees_what_it_may_know(rig: Rig) -> None:
     assert accepted["call"] == {
         "client": "caller",
         "dossier": "000.00.00.H41-261121-0001",
+        "member": "G22",
         "officer": "canbo-0017",
         "procedure": "1.004194",
         "trace": "0af7651916cd43dd8448eb211c80319c",

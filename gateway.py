@@ -1,4 +1,4 @@
-"""The gateway as an ASGI application, configured by `NGSP_*`; `ngsp serve` runs it with the limits that belong to it."""
+"""The gateway as an ASGI application, configured by `NGSP_*`; `ngsp serve` runs it with its limits."""
 
 from ngsp.app import create_app
 

@@ -63,7 +63,7 @@ def test_the_gateways_settings_are_accepted(
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("NGSP_KEK_FILE", str(secrets / "gateway-kek"))
-    settings = Settings()  # type: ignore[call-arg]  # filled from the environment
+    settings = Settings()
     assert settings.bus == "kafka"
     assert settings.instance == service
     assert [len(key) for key in settings.key_encryption_keys()] == [32]
@@ -79,7 +79,7 @@ def test_the_adapters_settings_are_accepted(
             monkeypatch.setenv(name, value)
         key = secrets / Path(service["environment"]["NGSP_ADAPTER_KEY_FILE"]).name
         monkeypatch.setenv("NGSP_ADAPTER_KEY_FILE", str(key))
-        assert len(AdapterSettings().key()) == 32  # type: ignore[call-arg]  # filled from the environment
+        assert len(AdapterSettings().key()) == 32
 
 
 def test_every_secret_is_a_file_the_script_makes_and_none_is_written_down(

@@ -9,6 +9,7 @@ A refusal, a timeout, a caller that went away and a crash each end in a terminal
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -19,11 +20,12 @@ from ngsp.asking import Asker
 from ngsp.conclusion import conclude, no_answer
 from ngsp.errors import (
     BusUnavailable,
+    InvalidIdentifier,
     KeyRequired,
     LogUnavailable,
     NgspError,
     SchemaMismatch,
-    Unauthenticated,
+    ScopeMissing,
 )
 from ngsp.identity.model import Caller
 from ngsp.identity.tokens import Tokens, UnknownKey
@@ -37,6 +39,9 @@ from ngsp.telemetry import Metrics
 from ngsp.transactions import entry
 from ngsp.transactions.log import Conclusion, Transaction, TransactionLog, trace_id
 from ngsp.vault import Vault
+
+_PERSONAL = re.compile(r"[0-9]{9,}")
+"""May be an identity number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +83,17 @@ class Call:
         return {name: value for name, value in found.items() if value}
 
     def asked(self) -> dict[str, str]:
-        found = {"agreement": self.agreement, "purpose": self.purpose, "service": self.path}
-        return {name: value[:120] for name, value in found.items() if value}
+        """What was asked for, as far as it has its form: a path that has not may hold anything, personal data too."""
+        found = {"agreement": self.agreement, "purpose": self.purpose, "service": _harmless(self.path)}
+        return {name: value for name, value in found.items() if value}
+
+
+def _harmless(path: str) -> str:
+    """`path` where it could be a service's and holds no digits that may be an identity number; else empty."""
+    try:
+        return "" if _PERSONAL.search(path) else ServiceKey.parse(path).path
+    except InvalidIdentifier:
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +156,16 @@ class Exchange:
             mode = self._mode(call, grant.service)
             body = await call.read_body(grant.service.max_body_bytes)
             request = self._validate(grant.service, body)
-            if not self._quotas.try_charge(grant.agreement, now_s):
-                await self._quotas.charge(grant.agreement, now_s)
+            charged_s = time.time()  # a slow body may have taken half a minute
+            if not self._quotas.try_charge(grant.agreement, charged_s):
+                await self._quotas.charge(grant.agreement, charged_s)
         except NgspError as error:
             await self._refuse(call, caller, error)
             raise
         transaction = self._open(call, caller, grant, mode, body, request, clock)
         clock.lap("admit")
         if await self._log.accept(transaction) == "key-taken":
-            return await self._repeat(call, transaction, now_s)
+            return await self._repeat(call, transaction, charged_s)
         clock.lap("log_accept")
         if mode == "submission":
             self._on_submission()
@@ -172,7 +187,7 @@ class Exchange:
 
     def _authorise(self, call: Call, caller: Caller, snapshot: Snapshot) -> Grant:
         if "exchange" not in caller.scopes:
-            raise Unauthenticated(reason="the token has no exchange scope")
+            raise ScopeMissing(reason="the token has no exchange scope")
         if call.malformed is not None:
             raise call.malformed
         if call.path not in snapshot.services:

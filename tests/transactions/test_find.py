@@ -242,7 +242,7 @@ async def test_lists_are_complete_whatever_is_asked(rows: asyncpg.Pool, members:
     made = await some_transactions(rows, 800)
     cut, whole = Finder(rows, Vault(KEK), most_scanned=37), Finder(rows, Vault(KEK))
     rng = random.Random(11)
-    for _ in range(60):
+    for _ in range(40):
         wanted = some_filters(rng, members)
         right = expected(made, wanted)
         assert [row.tx for row in await all_pages(cut, wanted, 11)] == right, wanted
@@ -269,9 +269,8 @@ async def test_a_cursor_of_another_list_or_of_nobody_is_refused(rows: asyncpg.Po
     page = await finder.page(wanted, None, 5)
     assert page.next is not None
     for cursor in ("x", "", " ", "A" * 23, page.next[:-1], page.next + "A", page.next[::-1], "é" * 23, "A" * 5000):
-        if cursor:
-            with pytest.raises(MalformedParameter):
-                await finder.page(wanted, cursor, 5)
+        with pytest.raises(MalformedParameter):
+            await finder.page(wanted, cursor, 5)
     for other in (Filters(), replace(wanted, member="H41"), replace(wanted, since=T0), Filters(provider="H41")):
         with pytest.raises(MalformedParameter):
             await finder.page(other, page.next, 5)

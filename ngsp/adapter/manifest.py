@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import orjson
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 
 class ManifestError(ValueError):
@@ -50,6 +50,15 @@ class Manifest(BaseModel):
     provider: Annotated[str, Field(pattern=r"^[A-Z]\d{2}(\.[0-9A-Z]+)*$", max_length=35)]
     services: Annotated[list[ServiceManifest], Field(min_length=1, max_length=200)]
     database_url_env: Annotated[str | None, Field(pattern=r"^[A-Z][A-Z0-9_]+$")] = None
+
+    @field_validator("services")
+    @classmethod
+    def _each_once(cls, services: list[ServiceManifest]) -> list[ServiceManifest]:
+        names = [f"{service.service}/{service.version}" for service in services]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name} is declared twice")
+        return services
 
     @classmethod
     def load(cls, path: Path) -> Manifest:

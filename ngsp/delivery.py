@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import structlog
@@ -27,6 +27,7 @@ from ngsp.vault import Vault, VaultError
 
 GATEWAYS_GROUP = "ngsp.gateways"
 MOST_OUTCOMES_IN_WORK = 256
+HELD_EVERY_S = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -55,13 +56,16 @@ class Relay:
         self._pool, self._bus, self._registry, self._log = pool, bus, registry, transactions
         self._vault, self._settings = vault, settings
         self.wake = asyncio.Event()
+        self._held_at = datetime.min.replace(tzinfo=UTC)
 
     async def step(self) -> int:
         """Handle what is due; returns how many submissions that were."""
         if self._bus.trouble():
             return 0
         now = entry.now()
-        await self._pool.execute(_HELD_TOO_LONG, now)
+        if now >= self._held_at:
+            self._held_at = now + timedelta(seconds=HELD_EVERY_S)
+            await self._pool.execute(_HELD_TOO_LONG, now)
         rows = await self._pool.fetch(_DUE, now, self._settings.relay_batch)
         snapshot = self._registry.snapshot
         ready = [row for row in rows if await self._may_go(row, snapshot, now)]

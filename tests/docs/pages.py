@@ -10,7 +10,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), *PROJECT.glob("adapters/*.md")])
 
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} +(.*?)\s*$", re.MULTILINE)
 
@@ -64,6 +64,14 @@ def anchors(page: Path) -> set[str]:
 def prose(page: Path) -> str:
     """The page's text with its blocks."""
     return page.read_text("utf-8")
+
+
+def code(page: Path) -> str:
+    """What stands in fenced blocks and between backticks, a line for each; prompts of transcripts are taken off."""
+    text = page.read_text("utf-8")
+    fenced = [re.sub(r"^ *(?:[$>] )?", "", found[1], flags=re.MULTILINE) for found in _FENCE.findall(text)]
+    inline = [" ".join(found.split()) for found in re.findall(r"`([^`]+)`", _FENCE.sub("", text))]
+    return "\n".join((*fenced, *inline))
 
 
 def named_files(page: Path) -> dict[str, str]:

@@ -54,8 +54,7 @@ def _python(folder: Path, *arguments: str) -> str:
 
 
 def test_every_snippet_is_a_file_that_the_tests_know(written: Path) -> None:
-    python = [block for block in blocks(GUIDE, "python")]
-    assert len(python) == len([name for name in named_files(GUIDE) if name.endswith(".py")])
+    assert len(blocks(GUIDE, "python")) == len([name for name in named_files(GUIDE) if name.endswith(".py")])
     assert {path.relative_to(written).as_posix() for path in written.rglob("*.py") if path.stat().st_size} == {
         "adapters/h14_desk/adapter.py",
         "adapters/h14_desk/test_adapter.py",

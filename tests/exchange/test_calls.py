@@ -152,13 +152,16 @@ async def test_no_answer_in_time_is_unknown_and_a_late_reply_resolves_it_once(ri
 
 
 async def test_prefer_wait_shortens_the_deadline(rig: Rig) -> None:
+    release = asyncio.Event()
+
     async def act(request: Request) -> object:
-        await asyncio.sleep(60)
-        return {}
+        await release.wait()
+        return {"did": "it"}
 
     rig.provider.act = act  # type: ignore[method-assign]
     answer = await asyncio.wait_for(rig.call(Prefer="wait=1"), 4)
     assert answer.status_code == 504
+    release.set()
 
 
 async def test_a_caller_that_goes_away_does_not_stop_the_entry(rig: Rig) -> None:

@@ -80,19 +80,23 @@ async def _events(held: Parts, follower: Follower, filters: Filters, authorizati
 
     The first line comes when the stream stands at its place: whatever is logged after that will be told.
     """
-    greeting, sent_s = b": ngsp\n\n", time.monotonic()
+    comment, sent_s = "ngsp", time.monotonic()
     while not held.closing.is_set() and _still_may(held, filters, authorization):
         try:
             events, more = await follower.read()
         except DATABASE_TROUBLE as error:
             log.warning("a stream ends: the database cannot be read", error=type(error).__name__)
             return
-        if time.monotonic() - sent_s >= HEARTBEAT_S:
-            # With the id, so that who resumes need not look again at what the filters left out.
-            greeting = f": heartbeat\nid: {follower.position}\n\n".encode()
-        if events or greeting:
-            yield greeting + b"".join(map(_block, events))
-            greeting, sent_s = b"", time.monotonic()
+        if not events and time.monotonic() - sent_s >= HEARTBEAT_S:
+            comment = "heartbeat"
+        if comment:
+            # With the position: who resumes need not look again at what the filters left out.
+            place = "" if events else f"id: {follower.position}\n"
+            yield f": {comment}\n{place}\n".encode()
+        if events:
+            yield b"".join(map(_block, events))
+        if events or comment:
+            comment, sent_s = "", time.monotonic()
         if not more:
             with suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):

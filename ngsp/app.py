@@ -27,14 +27,14 @@ from ngsp.bus import Bus, EmbeddedBus, Topic
 from ngsp.bus.kafka import KafkaBus, KafkaConnection
 from ngsp.config import Settings
 from ngsp.database import check_durability, connect, engine, migrate, pool
-from ngsp.delivery import Outcomes, Relay
+from ngsp.delivery import GATEWAYS_GROUP, Outcomes, Relay
 from ngsp.errors import NgspError, RegistryStale
 from ngsp.exchange import Exchange
 from ngsp.gate import Gate
 from ngsp.identity.secrets import hash_secret
 from ngsp.identity.tokens import Tokens
 from ngsp.jobs import Jobs
-from ngsp.messages import OUTCOMES_TOPIC, REPLY_TOPIC_PREFIX
+from ngsp.messages import OUTCOMES_TOPIC, REPLY_TOPIC_PREFIX, group_of
 from ngsp.quota import Quotas
 from ngsp.refusals import Refusals
 from ngsp.registry.model import Snapshot
@@ -165,7 +165,7 @@ class Gateway:
         self._stack.push_async_callback(asker.stop)
         await outcomes.start()
         self._stack.push_async_callback(outcomes.stop, 5.0)
-        self._watch(rows, metrics, writer, registry, bus, outcomes)
+        self._watch(rows, metrics, writer, registry, bus)
         self._start_jobs(rows, presence, transactions, relay, bus, registry)
         for name, step in (("refusals", refusals.flush), ("quotas", quotas.step), ("gauges", metrics.refresh)):
             self._jobs.start(name, step, TEND_EVERY_S)
@@ -291,9 +291,7 @@ class Gateway:
             await partitions.retire(connection, entry.now(), self._settings.log_retention_months)
         return 0
 
-    def _watch(
-        self, rows: asyncpg.Pool, metrics: Metrics, writer: LogWriter, registry: Registry, bus: Bus, outcomes: Outcomes
-    ) -> None:
+    def _watch(self, rows: asyncpg.Pool, metrics: Metrics, writer: LogWriter, registry: Registry, bus: Bus) -> None:
         gate = self._gate
         metrics.gauge("ngsp_in_flight", lambda: gate.in_flight)
         metrics.gauge("ngsp_log_queue", lambda: writer.queued)
@@ -302,7 +300,7 @@ class Gateway:
         metrics.gauge("ngsp_log_broken", lambda: int(bool(writer.trouble())))
         metrics.gauge("ngsp_registry_age_seconds", lambda: registry.age_s)
         metrics.gauge("ngsp_bus_up", lambda: int(not bus.trouble()))
-        metrics.slow_gauge("ngsp_consumer_lag", outcomes.lag)
+        metrics.slow_gauge("ngsp_consumer_lag", lambda: bus.lag(working_groups(registry.snapshot)))
         for name, statement in SLOW_GAUGES.items():
             metrics.slow_gauge(name, partial(_figure, rows, statement))
 
@@ -346,6 +344,12 @@ def make_bus(settings: Settings) -> Bus:
         password,
     )
     return KafkaBus(connection, f"ngsp-{settings.instance}", settings.kafka_replication)
+
+
+def working_groups(snapshot: Snapshot) -> dict[str, str]:
+    """Topic → the consumer group that works on it: an adapter's, or the gateways' for outcomes."""
+    adapters = {service.key.request_topic: group_of(service.adapter) for service in snapshot.services.values()}
+    return adapters | {OUTCOMES_TOPIC: GATEWAYS_GROUP}
 
 
 def all_topics(snapshot: Snapshot, settings: Settings) -> list[Topic]:

@@ -178,10 +178,6 @@ class Outcomes:
     async def start(self) -> None:
         self.subscription = await self._bus.work([OUTCOMES_TOPIC], GATEWAYS_GROUP, self._take, MOST_OUTCOMES_IN_WORK)
 
-    async def lag(self) -> dict[str, int]:
-        """Outcomes that wait on the bus, by topic."""
-        return await self.subscription.lag() if self.subscription else {}
-
     async def stop(self, timeout_s: float) -> None:
         if self.subscription:
             await self.subscription.stop(timeout_s)

@@ -106,6 +106,13 @@ class ServiceKey:
 
 OUTCOMES_TOPIC = "ngsp.outcomes"
 """Replies to submissions, shared by all gateways as one consumer group."""
+
+
+def group_of(adapter: str) -> str:
+    """The consumer group that all processes of an adapter share."""
+    return f"ngsp.adapter.{adapter}"
+
+
 REPLY_TOPIC_PREFIX = "ngsp.reply."
 """Replies to queries: one topic for each gateway slot, read by manual assignment."""
 

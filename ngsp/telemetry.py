@@ -234,14 +234,13 @@ GAUGES: Final[dict[str, tuple[str, str]]] = {
     "ngsp_log_batch_size": ("Writes in the last committed batch.", ""),
     "ngsp_log_oldest_seconds": ("How long the oldest uncommitted write has waited.", ""),
     "ngsp_log_broken": ("1 while the log cannot be written.", ""),
-    "ngsp_consumer_lag": ("Messages of a topic that this gateway's consumers have not taken yet.", "topic"),
+    "ngsp_consumer_lag": ("Messages of a topic that its group has not finished yet.", "topic"),
     "ngsp_outbox_open": ("Submissions without an outcome, on all gateways.", ""),
     "ngsp_outbox_oldest_seconds": ("Age of the oldest submission without an outcome.", ""),
     "ngsp_projection_lag_seconds": ("How far the searchable transactions are behind the log.", ""),
     "ngsp_quarantine_held": ("Messages in quarantine that an operator has not decided on.", ""),
     "ngsp_registry_age_seconds": ("Since the database last confirmed the registry's snapshot.", ""),
     "ngsp_bus_up": ("1 while messages can travel.", ""),
-    "ngsp_circuit_state": ("Breaker of an adapter's back end: 0 closed, 1 half-open, 2 open.", "adapter"),
 }
 """Every gauge there may be: what it says, and the name of its label where it has one."""
 MOST_LABELS: Final = 2_000

@@ -25,7 +25,7 @@ from ngsp.adapter.inbox import TransactionalInbox, UncertainInbox, passing
 from ngsp.adapter.manifest import ManifestError, ServiceManifest
 from ngsp.bus.base import Bus, Message, Subscription
 from ngsp.errors import BusUnavailable
-from ngsp.messages import OUTCOMES_TOPIC, REPLY_TOPIC_PREFIX, TRANSACTION_ID, Envelope, Reply, ReplyStatus
+from ngsp.messages import OUTCOMES_TOPIC, REPLY_TOPIC_PREFIX, TRANSACTION_ID, Envelope, Reply, ReplyStatus, group_of
 from ngsp.vault import Vault
 
 DEFAULT_IN_WORK = 256
@@ -78,7 +78,7 @@ class AdapterRunner:
             await self._open_inboxes({service.effect for service in self._declared.values()})
             self._resources = await self._stack.enter_async_context(self._adapter.open_resources())
             self._subscription = await self._bus.work(
-                self._topics.values(), f"ngsp.adapter.{self._adapter.id}", self._handle, self._max_in_work
+                self._topics.values(), group_of(self._adapter.id), self._handle, self._max_in_work
             )
         except BaseException:
             await self._stack.aclose()

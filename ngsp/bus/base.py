@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,6 +55,9 @@ class Bus(Protocol):
 
     async def ensure(self, topics: Iterable[Topic]) -> None:
         """Create what is missing of `topics`. The one place where topics come from."""
+
+    async def lag(self, groups: Mapping[str, str]) -> dict[str, int]:
+        """Messages of each topic that its group has not finished. `groups`: topic → the group that works on it."""
 
     async def send(self, topic: str, headers: Headers, value: bytes) -> None:
         """MUST return only when the message is as durable as the bus makes it; BusUnavailable otherwise."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
 
@@ -46,6 +46,13 @@ class EmbeddedBus:
                 self._backlog[topic.name] = deque()
                 self._groups[topic.name] = {}
                 self._tails[topic.name] = []
+
+    async def lag(self, groups: Mapping[str, str]) -> dict[str, int]:
+        found = {}
+        for topic, name in groups.items():
+            group = self._groups.get(topic, {}).get(name)
+            found[topic] = len(group.queue if group is not None else self._backlog.get(topic, ()))
+        return found
 
     async def send(self, topic: str, headers: Headers, value: bytes) -> None:
         await (await self.post(topic, headers, value))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,32 @@ class KafkaBus:
             raise BusUnavailable(retry_after_s=2, reason=f"topics: {type(error).__name__}") from error
         finally:
             await admin.close()
+
+    async def lag(self, groups: Mapping[str, str]) -> dict[str, int]:
+        options = self._connection.options() | {"client_id": f"{self._client_id}-lag"}
+        admin = AIOKafkaAdminClient(**options)
+        consumer = AIOKafkaConsumer(enable_auto_commit=False, **options)
+        found: dict[str, int] = {}
+        try:
+            await admin.start()
+            await consumer.start()
+            for topic, group in groups.items():
+                numbers = self._started().client.cluster.partitions_for_topic(topic) or ()
+                partitions = [TopicPartition(topic, number) for number in numbers]
+                if not partitions:
+                    continue
+                ends = await consumer.end_offsets(partitions)
+                begins = await consumer.beginning_offsets(partitions)
+                done = await admin.list_consumer_group_offsets(group, partitions=partitions)
+                found[topic] = sum(
+                    ends[each] - max(begins[each], done[each].offset if each in done else 0) for each in partitions
+                )
+        except (KafkaError, OSError) as error:
+            raise BusUnavailable(retry_after_s=2, reason=f"lag: {type(error).__name__}") from error
+        finally:
+            await consumer.stop()
+            await admin.close()
+        return found
 
     def _new(self, topic: Topic) -> NewTopic:
         configs = {

@@ -20,9 +20,14 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from ngsp.bus.base import Message
 from ngsp.errors import BusUnavailable
 
+SESSION_TIMEOUT_MS = 6_000
+"""Silence after which a member is taken for dead and its partitions go to others: the broker's least."""
+JOIN_TIMEOUT_MS = 15_000
+"""Joining waits until the dead members' sessions have ended: a request must be given longer than that."""
 COMMIT_EVERY_S = 0.5
 STALLED_S = 10.0
 RESTART_PAUSE_S = 0.5
+CLOSE_TIMEOUT_S = 5.0
 HANDLER_PAUSE_S = 0.2
 BROKER_TIMEOUT_S = 5.0
 
@@ -84,17 +89,17 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             group_id=self._group_id,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            session_timeout_ms=10_000,
-            heartbeat_interval_ms=2_000,
+            session_timeout_ms=SESSION_TIMEOUT_MS,
+            heartbeat_interval_ms=SESSION_TIMEOUT_MS // 4,
             max_poll_interval_ms=300_000,
-            **self._options,
+            **(self._options | {"request_timeout_ms": JOIN_TIMEOUT_MS}),
         )
         self._progress = {}
         try:
             await consumer.start()
             consumer.subscribe(self._topics, listener=self)
         except BaseException:
-            await consumer.stop()
+            await _stop(consumer)
             raise
         self._consumer = consumer
         self._moved_at = time.monotonic()
@@ -109,15 +114,23 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._moved_at = time.monotonic()
 
     async def _supervise(self) -> None:
+        me = asyncio.current_task()
         while not self._stopping:
             try:
                 if self._consumer is None:
                     await self._open()
                 await self._run()
-            except (KafkaError, OSError, TimeoutError, BusUnavailable) as error:
-                log.warning("a group consumer is made anew", group=self._group_id, error=type(error).__name__)
-                await self._close()
-                await asyncio.sleep(RESTART_PAUSE_S)
+            except asyncio.CancelledError:
+                if me is None or me.cancelling():
+                    raise
+                error = "cancelled inside the client"
+            except Exception as failure:  # noqa: BLE001  # whatever the client library raises, reading must go on
+                error = type(failure).__name__
+            else:
+                continue
+            log.warning("a group consumer is made anew", group=self._group_id, error=error)
+            await self._close()
+            await asyncio.sleep(RESTART_PAUSE_S)
 
     async def _run(self) -> None:
         commit_at = time.monotonic() + COMMIT_EVERY_S
@@ -222,9 +235,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
     async def _close(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            with contextlib.suppress(KafkaError, OSError, TimeoutError):
-                async with asyncio.timeout(BROKER_TIMEOUT_S):
-                    await consumer.stop()
+            await _stop(consumer)
 
     async def stop(self, timeout_s: float) -> None:
         if self._loop_task:
@@ -243,3 +254,15 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
     @property
     def in_work(self) -> int:
         return len(self._tasks)
+
+
+async def _stop(consumer: AIOKafkaConsumer) -> None:
+    """Each step in a task of its own: with the broker away the client's stop may hang, or cancel itself half-way."""
+    for step in (consumer.stop, consumer._client.close):
+        task = asyncio.create_task(step(), name="stop of a group consumer")
+        await asyncio.wait({task}, timeout=CLOSE_TIMEOUT_S)
+        if not task.done():
+            log.warning("a group consumer does not stop; it is left behind")
+            task.cancel()
+        elif not task.cancelled() and (error := task.exception()):
+            log.warning("a group consumer did not stop in order", error=type(error).__name__)

@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +129,10 @@ class AdapterRunner:
             log.error("a message that asks nothing of this adapter was dropped", topic=message.topic)
             return
         reply = await self._reply(self._declared[envelope.service], envelope)
-        await self._answer(envelope, replace(reply, adapter=self._adapter.id, attempt=envelope.attempt))
+        signed = Reply(
+            reply.id, reply.service, reply.status, reply.body, reply.code, self._adapter.id, envelope.attempt
+        )
+        await self._answer(envelope, signed)
         self.handled += 1
 
     async def _reply(self, service: ServiceManifest, envelope: Envelope) -> Reply:

@@ -47,7 +47,7 @@ def _bad(reply: Reply, reason: str) -> Conclusion:
 
 
 def _without_body(service: Service, reply: Reply) -> Conclusion:
-    members = {"provider_code": reply.code} if reply.code else {}
+    members: dict[str, str | bool] = {"provider_code": reply.code} if reply.code else {}
     kind, failure_class = entry.FAILED, "provider"
     error: NgspError
     match reply.status:
@@ -62,10 +62,10 @@ def _without_body(service: Service, reply: Reply) -> Conclusion:
             error = ProviderUnavailable(members=members, retry_after_s=UNAVAILABLE_RETRY_S)
         case "expired":
             kind, failure_class = entry.EXPIRED, "deadline"
-            error = Expired(members={"outcome_unknown": False, "safe_to_repeat": True})
+            error = Expired(members=members | {"outcome_unknown": False, "safe_to_repeat": True})
         case "unknown":
             kind, failure_class = entry.UNKNOWN, "interrupted"
-            error = OutcomeUnknown(members={"outcome_unknown": True, "safe_to_repeat": False})
+            error = OutcomeUnknown(members=members | {"outcome_unknown": True, "safe_to_repeat": False})
         case _:
             error = ProviderFailed(members=members)
     return Conclusion(kind, failure_class, error, provider_code=reply.code, adapter=reply.adapter)

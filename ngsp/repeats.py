@@ -7,14 +7,27 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from ngsp.errors import IdempotencyMismatch, KeyExpired, KeyInFlight, LogUnavailable, NgspError, ReplyErased
+from ngsp.conclusion import no_answer
+from ngsp.errors import (
+    Expired,
+    IdempotencyMismatch,
+    KeyExpired,
+    KeyInFlight,
+    LogUnavailable,
+    NgspError,
+    NoAnswer,
+    OutcomeUnknown,
+    ReplyErased,
+)
+from ngsp.registry.model import Service
 from ngsp.transactions import entry
 from ngsp.transactions.log import REPLY_AAD, Transaction, error_of
 from ngsp.vault import Vault, VaultError
 
 _FIND = """
 SELECT k.digest, k.tx::text AS tx, k.mode, k.expires_at, r.code, r.provider_code, r.body, r.expires_at AS reply_until,
-       r.tx IS NOT NULL AS ended, a.wrapped
+       r.tx IS NOT NULL AS stored, a.wrapped,
+       EXISTS (SELECT 1 FROM entries e WHERE e.tx = k.tx AND e.at >= k.at AND e.kind BETWEEN 3 AND 8) AS ended
 FROM idempotency_keys k LEFT JOIN replies r USING (tx)
 LEFT JOIN entries a ON a.tx = k.tx AND a.kind = 1 AND a.at = k.at WHERE k.client = $1 AND k.key = $2"""
 
@@ -55,8 +68,10 @@ class Repeats:
             if row["mode"] == "submission":
                 return Found(202, row["tx"])
             raise _of(KeyInFlight(retry_after_s=1), row["tx"])
+        if not row["stored"]:  # its retention has ended before the key's
+            raise _of(ReplyErased(), row["tx"])
         if row["code"]:
-            raise _of(error_of(row["code"], row["provider_code"]), row["tx"])
+            raise _of(_again(row["code"], row["provider_code"], transaction.grant.service), row["tx"])
         if row["body"] is None or row["wrapped"] is None or now >= row["reply_until"]:
             raise _of(ReplyErased(), row["tx"])
         try:
@@ -64,6 +79,16 @@ class Repeats:
         except VaultError as error:
             raise _of(ReplyErased(reason=str(error)), row["tx"]) from error
         return Found(200, row["tx"], body)
+
+
+def _again(code: str, provider_code: str, service: Service) -> NgspError:
+    """The stored error as it was told first."""
+    error = no_answer(service).error if code == NoAnswer.code else error_of(code, provider_code)
+    assert error is not None
+    if isinstance(error, Expired | OutcomeUnknown):
+        unknown = isinstance(error, OutcomeUnknown)
+        error.members |= {"outcome_unknown": unknown, "safe_to_repeat": not unknown}
+    return error
 
 
 def _of(error: NgspError, transaction: str) -> NgspError:

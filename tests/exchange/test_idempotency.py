@@ -140,6 +140,7 @@ ENDINGS: dict[str, tuple[Callable[[Request], Awaitable[object]], int, str]] = {
 @pytest.mark.parametrize("ending", ENDINGS)
 async def test_endings_other_than_well_are_stored_too(rig: Rig, ending: str) -> None:
     act, status, code = ENDINGS[ending]
+    LET_GO.clear()
     rig.provider.act = act  # type: ignore[method-assign,assignment]
     key = f"ending-{ending.replace(' ', '-')}"
     first = await rig.call("slow", Idempotency_Key=key)

@@ -74,9 +74,11 @@ class Extras:
 
     `once`: (transaction, what) that only one write ever may do, e.g. resolve an unknown.
     `delivered`: a submission whose first publication this write records, if it is still open.
+    `release`: a claim that won but must not hold its key.
     """
 
     claim: KeyClaim | None = None
+    release: KeyClaim | None = None
     outbox: OutboxRow | None = None
     close: str = ""
     once: tuple[str, str] | None = None
@@ -104,6 +106,7 @@ INSERT INTO replies (tx, at, expires_at, code, provider_code, body)
 SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::text[], $5::text[], $6::bytea[])
 ON CONFLICT (tx) DO UPDATE SET at = excluded.at, expires_at = excluded.expires_at, code = excluded.code,
     provider_code = excluded.provider_code, body = excluded.body"""
+_RELEASE = "DELETE FROM idempotency_keys WHERE client = $1 AND key = $2 AND tx = $3"
 _OUTBOX_FIELDS = tuple(field.name for field in fields(OutboxRow))
 
 
@@ -123,6 +126,9 @@ async def apply_extras(connection: asyncpg.Connection, extras: list[Extras | Non
     outcome = _Sorted()
     await _claim(connection, found, outcome)
     await _guard(connection, found, outcome)
+    for _, extra in found:
+        if extra.release is not None:
+            await connection.execute(_RELEASE, extra.release.client, extra.release.key, extra.release.tx)
     winners = [extra for index, extra in found if index not in outcome.answers]
     outbox = [extra.outbox for extra in winners if extra.outbox is not None]
     if outbox:

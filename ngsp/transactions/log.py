@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
-from ngsp.errors import ERRORS, BadReply, NgspError
+from ngsp.errors import ERRORS, BadReply, LogUnavailable, NgspError
 from ngsp.messages import Mode
 from ngsp.registry.model import Grant
+from ngsp.text import Text
 from ngsp.transactions import entry
 from ngsp.transactions.extras import Extras, KeyClaim, OutboxRow, QuarantineRow, StoredReply
 from ngsp.transactions.writer import LogWriter, Write
@@ -19,6 +20,10 @@ REPLY_AAD = b"reply"
 REQUEST_AAD = b"request"
 QUARANTINE_AAD = b"quarantine"
 
+_IN_DOUBT = Text(
+    "Chưa rõ yêu cầu đã được ghi nhận hay chưa. Hãy gửi lại đúng yêu cầu này với cùng Idempotency-Key.",
+    "It is not known whether the request was taken. Send the very same again under the same Idempotency-Key.",
+)
 _NEVER_TOLD = {"class": "log", "code": "log-unavailable", "status": 503}
 
 
@@ -130,12 +135,23 @@ class TransactionLog:
         extras = None
         if t.idempotency_key or t.subjects or t.mode == "submission":
             extras = self._extras(t)
-        write = Write((row,), extras, undo=lambda: self._undo(t))
-        answer = await self._writer.submit(write)
+        # A submission that is stored goes its way, whatever its caller was told: it is known by its key.
+        undo = None if t.mode == "submission" else lambda: self._undo(t, extras)
+        write = Write((row,), extras, undo=undo)
+        try:
+            answer = await self._writer.submit(write)
+        except LogUnavailable as error:
+            if t.mode == "submission" and write.in_doubt:
+                members = {"outcome_unknown": True, "safe_to_repeat": True}
+                raise LogUnavailable(_IN_DOUBT, retry_after_s=2, members=members, reason=error.reason) from error
+            raise
         return "key-taken" if answer else "accepted"
 
-    def _undo(self, t: Transaction) -> entry.Row:
-        return self._scribe.ended(entry.FAILED, t.id, entry.now(), dict(_NEVER_TOLD))
+    def _undo(self, t: Transaction, extras: Extras | None) -> Write:
+        """Closes a query whose caller was told 503 while its acceptance was in doubt; its key is free again."""
+        row = self._scribe.ended(entry.FAILED, t.id, entry.now(), dict(_NEVER_TOLD))
+        claim = extras.claim if extras else None
+        return Write((row,), Extras(release=claim) if claim else None, keep=True)
 
     def _extras(self, t: Transaction) -> Extras:
         claim = None

@@ -46,6 +46,9 @@ ENTRY_COLUMNS = ("at", "tx", "kind", "body", "wrapped", "seq")
 
 log = structlog.get_logger(__name__)
 
+_END_OTHERS = """
+SELECT bool_and(pg_terminate_backend(pid, 2000)) FROM pg_stat_activity
+WHERE application_name = $1 AND pid <> pg_backend_pid()"""
 _LOST = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError,
          asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, TimeoutError)  # fmt: skip
 _ROW_AT_FAULT = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError, TypeError, OverflowError)
@@ -59,14 +62,16 @@ def _future() -> asyncio.Future[Any]:
 class Write:
     """One unit that is committed whole or not at all.
 
-    `keep`: an outcome, which is never dropped from the queue. `undo`: the entry that closes an acceptance which was
-    committed after its caller had been told 503. `done` ends with None, or with what `Extras` found instead.
+    `keep`: an outcome, which is never dropped from the queue. `undo`: what closes an acceptance that was committed
+    after its caller had been told 503. `done` ends with None, or with what `Extras` found instead. `in_doubt`: `done`
+    ended with LogUnavailable while a commit of this was under way, so that it may yet turn out to be stored.
     """
 
     rows: tuple[Row, ...]
     extras: Extras | None = None
     keep: bool = False
-    undo: Callable[[], Row] | None = None
+    undo: Callable[[], Write] | None = None
+    in_doubt: bool = False
     queued_at: float = 0.0
     done: asyncio.Future[Any] = field(default_factory=_future)
 
@@ -86,6 +91,7 @@ class LogWriter:
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
+        self._attempting = False
         self._broken = ""
         self.committed = 0
         self.batches = 0
@@ -158,6 +164,7 @@ class LogWriter:
         pause_s = RECONNECT_MIN_S
         while batch:
             progress = _Progress()
+            self._attempting = True
             try:
                 await self._commit(batch, progress)
             except _ROW_AT_FAULT as error:
@@ -170,26 +177,28 @@ class LogWriter:
                 await self._commit_surely(batch[:half])
                 await self._commit_surely(batch[half:])
                 return
-            except asyncpg.PostgresError as error:
-                if error.sqlstate == FENCED:
+            except (asyncpg.PostgresError, *_LOST) as error:
+                sqlstate = getattr(error, "sqlstate", None) or ""
+                if sqlstate == FENCED:
                     self._lose_epoch(batch)
                     return
-                if (error.sqlstate or "").startswith(ROLLED_BACK):
+                if sqlstate.startswith(ROLLED_BACK):
                     await self._rollback()
                     continue
                 # Disk full, read-only, out of memory: refused for now, tried again; callers are told meanwhile.
                 self._mark_broken(type(error).__name__)
-                await self._rollback()
-            except _LOST as error:
-                self._mark_broken(type(error).__name__)
-                if await self._read_back(batch, progress):
+                if not isinstance(error, _LOST) and self._connection and not self._connection.is_closed():
+                    await self._rollback()
+                elif await self._read_back(batch, progress):
                     return
             else:
                 self._broken = ""
                 return
-            batch = self._still_wanted(batch)
+            finally:
+                self._attempting = False
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, RECONNECT_MAX_S)
+            batch = self._still_wanted(batch)
 
     async def _probe(self) -> None:
         """While the log is broken nothing new is let in, so the writer itself finds out when it can be written again.
@@ -258,7 +267,9 @@ class LogWriter:
                 write.done.set_result(answers.get(index))
             elif write.undo is not None and index not in answers:
                 # The caller was told 503 while this was in doubt: nothing was published, and the log says so.
-                self._queue.append(Write((write.undo(),), keep=True, queued_at=time.monotonic()))
+                undo = write.undo()
+                undo.queued_at = time.monotonic()
+                self._queue.append(undo)
                 self._wake.set()
 
     async def _rollback(self) -> None:
@@ -285,11 +296,8 @@ class LogWriter:
             try:
                 connection = await self._connected()
                 # The old backend may still be in its COMMIT: nothing is known before it has ended.
-                await connection.execute(
-                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-                    " WHERE application_name = $1 AND pid <> pg_backend_pid()",
-                    self._name,
-                )
+                if await connection.fetchval(_END_OTHERS, self._name) is False:
+                    raise TimeoutError
                 found = await connection.fetchval(
                     "SELECT 1 FROM entries WHERE at = $1 AND tx = $2 AND kind = $3", at, tx, kind
                 )
@@ -319,8 +327,12 @@ class LogWriter:
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
             before = time.monotonic() - self._timeout_s
-            for write in [*self._batch, *self._queue]:
+            for write in self._batch:
                 if write.queued_at < before and not write.done.done():
+                    write.in_doubt = self._attempting
+                    _fail(write, LogUnavailable(retry_after_s=2, reason="not durable in time"))
+            for write in self._queue:
+                if write.queued_at < before:
                     _fail(write, LogUnavailable(retry_after_s=2, reason="not durable in time"))
             if any(write.done.done() and not write.keep for write in self._queue):
                 self._queue = deque(write for write in self._queue if write.keep or not write.done.done())

@@ -1,0 +1,47 @@
+"""A submission whose effect is a row in a database: nothing there keeps a doubled effect from being seen."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+from sqlalchemy import text
+
+from ngsp.adapter import Adapter, Refused, Request, Unavailable
+
+SET_UP_LOCK = 0x6C6564676572
+
+adapter = Adapter.load(Path(__file__).with_name("ledger.yaml"))
+
+
+@adapter.resources
+async def resources() -> AsyncIterator[None]:
+    connection = await asyncpg.connect(os.environ["NGSP_TEST_LEDGER_URL"])
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", SET_UP_LOCK)
+            await connection.execute(
+                "CREATE TABLE IF NOT EXISTS ledger"
+                " (tx text NOT NULL, item text NOT NULL, at timestamptz NOT NULL DEFAULT now())"
+            )
+    finally:
+        await connection.close()
+    yield
+
+
+@adapter.service("post-entry", "v1")
+@adapter.service("post-briefly", "v1")
+async def post_entry(request: Request) -> object:
+    """The row is written before the rules are looked at: only the rollback takes it away again."""
+    order = request.payload
+    row = {"tx": request.id, "item": order["item"]}
+    await request.transaction().execute(text("INSERT INTO ledger (tx, item) VALUES (:tx, :item)"), row)
+    await asyncio.sleep(order["delay_ms"] / 1000)
+    if order["rule"] == "refuse":
+        raise Refused("NOT-BY-THE-RULES")
+    if order["rule"] == "retry" and request.envelope.attempt == 1:
+        raise Unavailable("LATER")
+    return row

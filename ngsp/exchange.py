@@ -44,9 +44,9 @@ _PERSONAL = re.compile(r"[0-9]{9,}")
 """May be an identity number."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
-    """A call as HTTP brought it: headers read and checked for form, the body not yet read.
+    """A call as HTTP brought it: headers read and checked for form, the body not yet read. Never changed.
 
     `path`: of the service. `wait_s`: the caller's own limit, 0 for none. `read_body(most)` gives the body's bytes or
     raises what is wrong with it.

@@ -65,7 +65,7 @@ def parse(body: bytes) -> Any:
     """The JSON value in `body`; raises `MalformedJson`, `BodyTooLarge` or `SchemaMismatch`."""
     # Counted exactly only where a cheap upper bound says that a limit is near: strings may hold brackets and commas.
     openings = body.count(b"{") + body.count(b"[")
-    if openings + body.count(b",") > MOST_ITEMS:
+    if len(body) > MOST_ITEMS and openings + body.count(b",") > MOST_ITEMS:
         _check_items(body)
     if openings > DEEPEST:
         _check_depth(body)
@@ -77,7 +77,7 @@ def parse(body: bytes) -> Any:
         return _parse_strictly(body)
     # What comes out again byte for byte held no key twice and no number that was changed in reading: compact JSON, as
     # most libraries write it, is read by the fast decoder alone. Everything else is read again, strictly.
-    if orjson.dumps(value) == body and not _LONG_NUMBER.search(body):
+    if orjson.dumps(value) == body and _LONG_NUMBER not in body.translate(_DIGITS):
         return value
     return _parse_strictly(body)
 
@@ -106,8 +106,9 @@ def _skip_space(text: str, at: int) -> int:
     return at
 
 
-_LONG_NUMBER = re.compile(rb"[0-9]{16}")
-"""May be an integer beyond 2^53, or stand in a string: either way it is read strictly."""
+_DIGITS = bytes(0x30 if byte in b"0123456789" else 0x20 for byte in range(256))
+_LONG_NUMBER = b"0" * 16
+"""Sixteen digits in a row may be an integer beyond 2^53, or stand in a string: either way it is read strictly."""
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"{}[]")
 

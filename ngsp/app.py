@@ -110,6 +110,7 @@ class Gateway:
         self._settings, self._stack = settings, stack
         self._url = settings.database_url.get_secret_value()
         self._door: FrontDoor | None = None
+        self._is_fenced = False
 
     async def open(self, door: FrontDoor, adapters: Sequence[Adapter]) -> Parts:
         """Everything, in the order in which it depends on what is before it."""
@@ -121,6 +122,7 @@ class Gateway:
         self._stack.push_async_callback(rows.close)
         registration = await self._register()
         presence = Presence(rows, registration, settings.lease_s, self._fenced)
+        self._stack.push_async_callback(presence.stop)  # after the writer's end: signing off closes what is open
         registry = Registry(settings, database, hash_secret)
         await registry.start()
         self._stack.push_async_callback(registry.stop)
@@ -157,7 +159,6 @@ class Gateway:
             on_submission=relay.wake.set,
         )
         presence.start()
-        self._stack.push_async_callback(presence.stop)
         await self._open_adapters(adapters, bus, vault)
         strays.start()
         self._stack.push_async_callback(strays.stop)
@@ -311,6 +312,9 @@ class Gateway:
 
     def _fenced(self) -> None:
         """Another took this gateway for dead and closed its work: it must go, and come back under a new epoch."""
+        if self._is_fenced:
+            return  # told by the writer and by each heartbeat, but a second signal would end the process at once
+        self._is_fenced = True
         log.critical("fenced: this gateway ends itself")
         if self._door is not None:
             self._door.fenced = True

@@ -65,7 +65,7 @@ class Asker:
     def _take(self, message: Message) -> None:
         try:
             reply = Reply.read(message.headers, message.value)
-        except (KeyError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # the first: a header without a value
             log.error("a message that is no reply was dropped", topic=message.topic, error=type(error).__name__)
             return
         future = self._waiting.get(reply.id)

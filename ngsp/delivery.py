@@ -16,18 +16,29 @@ import structlog
 from ngsp.bus.base import Bus, Message, Subscription
 from ngsp.conclusion import conclude, no_answer
 from ngsp.config import Settings
-from ngsp.errors import AgreementRevoked, BusUnavailable, Expired, OutcomeUnknown, ReplyErased
-from ngsp.messages import OUTCOMES_TOPIC, Envelope, Reply
+from ngsp.errors import (
+    AgreementRevoked,
+    BusUnavailable,
+    Expired,
+    InvalidIdentifier,
+    NgspError,
+    OutcomeUnknown,
+    ReplyErased,
+)
+from ngsp.messages import OUTCOMES_TOPIC, TRANSACTION_ID, Envelope, Reply, check_identifier
 from ngsp.registry.model import Snapshot
 from ngsp.registry.store import Registry
 from ngsp.strays import Strays, grant_of
+from ngsp.text import Text
 from ngsp.transactions import entry
+from ngsp.transactions.gateways import DATABASE_TROUBLE
 from ngsp.transactions.log import REQUEST_AAD, Conclusion, PutAside, TransactionLog
 from ngsp.vault import Vault, VaultError
 
 GATEWAYS_GROUP = "ngsp.gateways"
 MOST_OUTCOMES_IN_WORK = 256
 HELD_EVERY_S = 1.0
+_ID = Text("Mã giao dịch", "the transaction's id")
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +46,7 @@ _WITH_ENTRY = """
 SELECT o.*, o.tx::text AS id, a.wrapped, a.body AS accepted FROM outbox o
 LEFT JOIN entries a ON a.tx = o.tx AND a.kind = 1 AND a.at = o.accepted_at"""
 _DUE = _WITH_ENTRY + " WHERE o.state = 'open' AND o.next_at <= $1 ORDER BY o.next_at LIMIT $2"
+_LATE = _WITH_ENTRY + " WHERE o.state = 'open' AND o.deadline <= $1 LIMIT $2"
 _ONE = _WITH_ENTRY + " WHERE o.tx = $1"
 _TAKE = """
 UPDATE outbox o SET attempts = o.attempts + 1, next_at = due.next_at
@@ -43,7 +55,7 @@ WHERE o.tx = due.tx AND o.state = 'open' RETURNING o.tx::text AS id"""
 _POSTPONE = "UPDATE outbox SET next_at = $2 WHERE tx = $1 AND state = 'open'"
 _HOLD = "UPDATE outbox SET state = 'held' WHERE tx = $1 AND state = 'open'"
 _HELD_TOO_LONG = "UPDATE outbox SET state = 'open', next_at = $1 WHERE state = 'held' AND deadline <= $1"
-_ASIDE = """INSERT INTO quarantine (tx, service, what, reason) VALUES ($1, $2, 'submission', $3)"""
+_ASIDE = "INSERT INTO quarantine (tx, service, what, reason) VALUES ($1, $2, $3, $4)"
 
 
 class Relay:
@@ -59,14 +71,13 @@ class Relay:
         self._held_at = datetime.min.replace(tzinfo=UTC)
 
     async def step(self) -> int:
-        """Handle what is due; returns how many submissions that were."""
-        if self._bus.trouble():
-            return 0
+        """Handle what is due, while the bus is away only what is too late; returns how many submissions that were."""
         now = entry.now()
         if now >= self._held_at:
             self._held_at = now + timedelta(seconds=HELD_EVERY_S)
             await self._pool.execute(_HELD_TOO_LONG, now)
-        rows = await self._pool.fetch(_DUE, now, self._settings.relay_batch)
+        wanted = _LATE if self._bus.trouble() else _DUE
+        rows = await self._pool.fetch(wanted, now, self._settings.relay_batch)
         snapshot = self._registry.snapshot
         ready = [row for row in rows if await self._may_go(row, snapshot, now)]
         if ready:
@@ -76,11 +87,11 @@ class Relay:
     async def _may_go(self, row: asyncpg.Record, snapshot: Snapshot, now: datetime) -> bool:
         """True where `row` is to be published now; otherwise it has been ended or put off here."""
         if row["deadline"] <= now:
-            await self._end(row, self._too_late(row, snapshot))
+            await self._end(row, self._too_late(row, snapshot), unsent=row["attempts"] == 0)
             return False
         if snapshot.in_force(row["agreement"], now) is None:
             if row["attempts"] == 0:
-                await self._end(row, Conclusion(entry.REFUSED, "access", AgreementRevoked()))
+                await self._end(row, Conclusion(entry.REFUSED, "access", AgreementRevoked()), unsent=True)
             else:
                 # It may be done already: it is not sent again, and ends with its outcome or as unknown.
                 await self._pool.execute(_POSTPONE, row["tx"], row["deadline"])
@@ -98,8 +109,8 @@ class Relay:
             return Conclusion(entry.EXPIRED, "deadline", Expired(members=members))
         return no_answer(service)
 
-    async def _end(self, row: asyncpg.Record, conclusion: Conclusion) -> None:
-        await self._log.conclude_submission(row["id"], row["service"], None, conclusion)
+    async def _end(self, row: asyncpg.Record, conclusion: Conclusion, *, unsent: bool = False) -> None:
+        await self._log.conclude_submission(row["id"], row["service"], None, conclusion, unsent=unsent)
 
     async def _publish(self, rows: list[asyncpg.Record], now: datetime) -> None:
         envelopes = []
@@ -110,7 +121,8 @@ class Relay:
         if not envelopes:
             return
         # Counted before it is published: a row with no attempt has surely never left.
-        first_s, longest_s = self._settings.redeliver_s, self._settings.retry_max_s
+        first_s = self._settings.redeliver_s
+        longest_s = max(first_s, self._settings.retry_max_s)
         again = [now + timedelta(seconds=_pause_s(first_s, row["attempts"], longest_s)) for row, _ in envelopes]
         taken = {record["id"] for record in await self._pool.fetch(_TAKE, [row["tx"] for row, _ in envelopes], again)}
         await asyncio.gather(*(self._send(row, envelope) for row, envelope in envelopes if envelope.id in taken))
@@ -127,7 +139,7 @@ class Relay:
             log.error("a submission cannot be opened; it is put aside", transaction=row["id"], reason=str(error))
             async with self._pool.acquire() as connection, connection.transaction():
                 await connection.execute(_HOLD, row["tx"])
-                await connection.execute(_ASIDE, row["tx"], row["service"], str(error))
+                await connection.execute(_ASIDE, row["tx"], row["service"], "submission", str(error))
             return None
         granted = entry.read(row["accepted"])["grant"]
         return Envelope(
@@ -154,8 +166,7 @@ class Relay:
             log.warning("a submission was not published; it is tried again", transaction=row["id"], reason=error.reason)
             await self._pool.execute(_POSTPONE, row["tx"], entry.now() + timedelta(seconds=self._settings.retry_min_s))
             return
-        if envelope.attempt == 1:
-            await self._log.delivered(row["id"], envelope.attempt)
+        await self._log.delivered(row["id"], envelope.attempt)
 
 
 def _pause_s(first_s: float, attempts: int, longest_s: float) -> float:
@@ -186,10 +197,20 @@ class Outcomes:
         """MUST raise while the outcome cannot be written: the message then comes again."""
         try:
             reply = Reply.read(message.headers, message.value)
-            row = await self._pool.fetchrow(_ONE, reply.id)
-        except (KeyError, ValueError, asyncpg.DataError) as error:
+            check_identifier(reply.id, TRANSACTION_ID, _ID)
+        except (AttributeError, InvalidIdentifier, KeyError, TypeError, ValueError) as error:
             log.error("a message that is no outcome was dropped", topic=message.topic, error=type(error).__name__)
             return
+        try:
+            await self._settle(reply)
+        except (NgspError, *DATABASE_TROUBLE):
+            raise
+        except Exception as error:  # poisonous: it would fail again and again
+            log.error("an outcome was put aside", transaction=reply.id, error=type(error).__name__, exc_info=True)
+            await self._pool.execute(_ASIDE, reply.id, reply.service[:200], "outcome", type(error).__name__)
+
+    async def _settle(self, reply: Reply) -> None:
+        row = await self._pool.fetchrow(_ONE, reply.id)
         if row is None:
             log.error("an outcome of no known submission was dropped", transaction=reply.id, adapter=reply.adapter)
         elif row["state"] == "closed":
@@ -209,7 +230,13 @@ class Outcomes:
         if row["wrapped"] is None:
             conclusion = Conclusion(entry.FAILED, "erased", ReplyErased())
             return await self._log.conclude_submission(row["id"], row["service"], None, conclusion)
-        key = self._vault.unwrap(row["wrapped"], row["id"])
+        try:
+            key = self._vault.unwrap(row["wrapped"], row["id"])
+        except VaultError as error:
+            # How it ended is known and recorded; the reply itself cannot be kept.
+            log.error("a record's key does not open; its reply is lost", transaction=row["id"], reason=str(error))
+            await self._pool.execute(_ASIDE, row["tx"], row["service"], "outcome", str(error))
+            key = None
         grant = grant_of(snapshot, entry.read(row["accepted"])["grant"])
         if grant is None:
             aside = PutAside("outcome", "the service or agreement is no longer known", reply.body)

@@ -20,6 +20,7 @@ from ngsp.transactions.log import TransactionLog
 from ngsp.vault import Vault, VaultError
 
 MOST_WAITING = 5_000
+LOOK_AGAIN_S, MOST_LOOKS = 1.0, 30
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +34,7 @@ class Strays:
 
     def __init__(self, pool: asyncpg.Pool, registry: Registry, transactions: TransactionLog, vault: Vault) -> None:
         self._pool, self._registry, self._log, self._vault = pool, registry, transactions, vault
-        self._queue: asyncio.Queue[Reply] = asyncio.Queue(MOST_WAITING)
+        self._queue: asyncio.Queue[tuple[Reply, int]] = asyncio.Queue(MOST_WAITING)
         self._task: asyncio.Task[None] | None = None
         self.dropped = 0
         """Strays that found the queue full: their transactions stay *unknown*."""
@@ -46,28 +47,43 @@ class Strays:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def later(self, reply: Reply) -> None:
+    def later(self, reply: Reply, looks: int = 0) -> None:
         if self._queue.full():
             self.dropped += 1
         else:
-            self._queue.put_nowait(reply)
+            self._queue.put_nowait((reply, looks))
 
     async def _run(self) -> None:
         while True:
-            reply = await self._queue.get()
-            while True:
-                try:
-                    await self.handle(reply)
-                    break
-                except (NgspError, *DATABASE_TROUBLE) as error:
-                    log.warning("a stray reply waits for the log", transaction=reply.id, error=type(error).__name__)
-                    await asyncio.sleep(0.5)
+            reply, looks = await self._queue.get()
+            try:
+                if await self._settled(reply):
+                    continue
+            except Exception as error:
+                log.error("a stray reply was dropped", transaction=reply.id, error=type(error).__name__, exc_info=True)
+                continue
+            # Its transaction is open: the entry that ends it is on its way, or the sweep that follows a crash is.
+            if looks < MOST_LOOKS:
+                asyncio.get_running_loop().call_later(LOOK_AGAIN_S, self.later, reply, looks + 1)
+            else:
+                log.warning("a reply came to a gateway that does not wait for it", transaction=reply.id)
 
-    async def handle(self, reply: Reply) -> None:
-        """Record `reply`: as *resolved* where its transaction is *unknown*, as *repeated* where it has its outcome."""
+    async def _settled(self, reply: Reply) -> bool:
+        while True:
+            try:
+                return await self.handle(reply)
+            except (NgspError, *DATABASE_TROUBLE) as error:
+                log.warning("a stray reply waits for the log", transaction=reply.id, error=type(error).__name__)
+                await asyncio.sleep(0.5)
+
+    async def handle(self, reply: Reply) -> bool:
+        """Record `reply`: as *resolved* where its transaction is *unknown*, as *repeated* where it has its outcome.
+
+        False where its transaction is open yet.
+        """
         if not TRANSACTION_ID.fullmatch(reply.id):
             log.error("a reply with a malformed id was dropped", adapter=reply.adapter)
-            return
+            return True
         found = {row["kind"]: row["body"] for row in await self._pool.fetch(_ENTRIES, reply.id)}
         if entry.ACCEPTED not in found:
             log.error("a reply to no known transaction was dropped", transaction=reply.id, adapter=reply.adapter)
@@ -76,7 +92,8 @@ class Strays:
         elif entry.TERMINAL & found.keys():
             await self._log.repeated(reply.id, reply.adapter)
         else:
-            log.warning("a reply came to a gateway that does not wait for it", transaction=reply.id)
+            return False
+        return True
 
     async def _resolve(self, reply: Reply, accepted: bytes) -> None:
         grant = grant_of(self._registry.snapshot, entry.read(accepted)["grant"])

@@ -32,9 +32,13 @@ WHERE instance = $1 RETURNING slot"""
 _FENCE_SILENT = """
 WITH silent AS (
     SELECT instance FROM gateways
-    WHERE slot IS NOT NULL AND instance <> $1 AND seen_at < now() - make_interval(secs => $2) FOR UPDATE)
+    WHERE slot IS NOT NULL AND instance <> $1 AND seen_at < now() - make_interval(secs => $2) LIMIT 1 FOR UPDATE)
 UPDATE gateways g SET epoch = g.epoch + 1, slot = NULL, fenced_xid = pg_current_xact_id()
 FROM silent WHERE g.instance = silent.instance RETURNING g.instance"""
+_SIGN_OFF = """
+WITH me AS (SELECT instance FROM gateways WHERE instance = $1 AND epoch = $2 FOR UPDATE)
+UPDATE gateways g SET epoch = g.epoch + 1, slot = NULL, fenced_xid = pg_current_xact_id()
+FROM me WHERE g.instance = me.instance"""
 _LEASE = """
 INSERT INTO leases (name, holder, until) VALUES ($1, $2, now() + make_interval(secs => $3))
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
@@ -67,6 +71,7 @@ class Presence:
         self, pool: asyncpg.Pool, registration: Registration, lease_s: float, on_fenced: Callable[[], None]
     ) -> None:
         self._pool, self._me, self._lease_s, self._on_fenced = pool, registration, lease_s, on_fenced
+        self._holder = f"{registration.instance}/{registration.epoch}"
         self._task: asyncio.Task[None] | None = None
         self._seen_since = time.monotonic()
         self.alive = 1
@@ -76,15 +81,16 @@ class Presence:
         self._task = asyncio.create_task(self._run(), name="presence")
 
     async def stop(self) -> None:
-        """Leave: others need not wait for the lease to run out."""
+        """Leave: others need not wait for the lease to run out, and the sweep may close what was left open.
+
+        To be called when nothing more is written.
+        """
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         try:
-            await self._pool.execute("DELETE FROM leases WHERE holder = $1", self._me.instance)
-            await self._pool.execute(
-                "UPDATE gateways SET slot = NULL WHERE instance = $1 AND epoch = $2", self._me.instance, self._me.epoch
-            )
+            await self._pool.execute("DELETE FROM leases WHERE holder = $1", self._holder)
+            await self._pool.execute(_SIGN_OFF, self._me.instance, self._me.epoch)
         except DATABASE_TROUBLE as error:
             log.warning("could not sign off", error=type(error).__name__)
 
@@ -116,6 +122,6 @@ class Presence:
     async def lease(self, name: str) -> bool:
         """True where this gateway may do the job `name` for the next `lease_s`."""
         try:
-            return await self._pool.fetchval(_LEASE, name, self._me.instance, self._lease_s) is not None
+            return await self._pool.fetchval(_LEASE, name, self._holder, self._lease_s) is not None
         except DATABASE_TROUBLE:
             return False

@@ -195,14 +195,17 @@ class TransactionLog:
             extras = Extras(reply=reply, aside=self._aside(t.id, t.grant.service.path, t.key, conclusion))
         await self._writer.submit(Write((row,), extras=extras, keep=True))
 
-    async def conclude_submission(self, tx: str, service: str, key: RecordKey | None, conclusion: Conclusion) -> bool:
+    async def conclude_submission(
+        self, tx: str, service: str, key: RecordKey | None, conclusion: Conclusion, *, unsent: bool = False
+    ) -> bool:
         """The terminal entry of a submission, by whoever gets there first; False where it was closed before.
 
+        `unsent`: only where it was never published, whoever else may be about to.
         Not kept where it takes too long: the outcome is still on the bus, or the row still due, and comes again.
         """
         row = self._ended(tx, key, conclusion)
         reply = self._stored(tx, key, conclusion)
-        extras = Extras(close=tx, reply=reply, aside=self._aside(tx, service, key, conclusion))
+        extras = Extras(close=tx, unsent=unsent, reply=reply, aside=self._aside(tx, service, key, conclusion))
         return await self._writer.submit(Write((row,), extras=extras)) is None
 
     async def resolve(self, tx: str, key: RecordKey, conclusion: Conclusion, store: bool) -> bool:

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import cast
+from typing import Protocol, cast
 
 import orjson
 import structlog
@@ -28,27 +28,54 @@ MOST_FOR_A_CLIENT = 4
 MOST_STREAMS = 64
 POLL_S = 0.5
 HEARTBEAT_S = 15.0
+REST = 3.0
+"""After each read the streams leave the database this many times as long to others."""
 READER_SCOPES = frozenset(("exchange", "operator", "auditor"))
 
 log = structlog.get_logger(__name__)
 
 
+class _Reads(Protocol):
+    async def read(self) -> tuple[list[Event], bool]: ...
+
+
+class Streams:
+    """The open streams of one gateway. They read in turns, so that together they take a quarter of one connection.
+
+    Above what that carries they fall behind, and catch up later: nothing is lost, and no call has to wait for them.
+    """
+
+    def __init__(self) -> None:
+        self.open: Counter[str] = Counter()
+        """Client → its open streams."""
+        self._turn = asyncio.Lock()
+
+    async def read(self, follower: _Reads) -> tuple[list[Event], bool]:
+        await self._turn.acquire()
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        try:
+            return await follower.read()
+        finally:
+            loop.call_later(REST * (loop.time() - began_s), self._turn.release)
+
+
 class EventStream(StreamingResponse):
     """Counts as open from its making to its end, however that comes."""
 
-    def __init__(self, events: AsyncIterator[bytes], client: str, held: Counter[str]) -> None:
+    def __init__(self, events: AsyncIterator[bytes], client: str, streams: Streams) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         super().__init__(events, media_type="text/event-stream", headers=headers)
-        self._client, self._held = client, held
-        held[client] += 1
+        self._client, self._open = client, streams.open
+        self._open[client] += 1
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._held[self._client] -= 1
-            if not self._held[self._client]:
-                del self._held[self._client]
+            self._open[self._client] -= 1
+            if not self._open[self._client]:
+                del self._open[self._client]
 
 
 def open_stream(request: Request, caller: Caller, filters: Filters, after: Position | None) -> EventStream:
@@ -56,26 +83,27 @@ def open_stream(request: Request, caller: Caller, filters: Filters, after: Posit
 
     Raises TooManyRequests (429) where the client has four open, Overloaded (503) where this gateway has 64.
     """
-    held = _open_streams(request)
-    if held[caller.client.id] >= MOST_FOR_A_CLIENT:
+    streams = _streams(request)
+    if streams.open[caller.client.id] >= MOST_FOR_A_CLIENT:
         raise TooManyRequests(_TOO_MANY, retry_after_s=10, reason="streams of one client")
-    if held.total() >= MOST_STREAMS:
+    if streams.open.total() >= MOST_STREAMS:
         raise Overloaded(retry_after_s=10, reason="streams of one gateway")
-    found = parts(request)
-    follower = found.finder.follow(filters, after)
-    events = _events(found, follower, filters, request.headers.get("authorization", ""))
-    return EventStream(events, caller.client.id, held)
+    held = parts(request)
+    follower = held.finder.follow(filters, after)
+    events = _events(held, streams, follower, filters, request.headers.get("authorization", ""))
+    return EventStream(events, caller.client.id, streams)
 
 
-def _open_streams(request: Request) -> Counter[str]:
-    """Client → its open streams at this gateway."""
+def _streams(request: Request) -> Streams:
     state = request.app.state
-    if not hasattr(state, "open_streams"):
-        state.open_streams = Counter()
-    return cast("Counter[str]", state.open_streams)
+    if not hasattr(state, "streams"):
+        state.streams = Streams()
+    return cast("Streams", state.streams)
 
 
-async def _events(held: Parts, follower: Follower, filters: Filters, authorization: str) -> AsyncIterator[bytes]:
+async def _events(
+    held: Parts, streams: Streams, follower: Follower, filters: Filters, authorization: str
+) -> AsyncIterator[bytes]:
     """Ends at shutdown, when the token or the right to read ends, and where the database is lost: it can be resumed.
 
     The first line comes when the stream stands at its place: whatever is logged after that will be told.
@@ -83,7 +111,7 @@ async def _events(held: Parts, follower: Follower, filters: Filters, authorizati
     comment, sent_s = "ngsp", time.monotonic()
     while not held.closing.is_set() and _still_may(held, filters, authorization):
         try:
-            events, more = await follower.read()
+            events, more = await streams.read(follower)
         except DATABASE_TROUBLE as error:
             log.warning("a stream ends: the database cannot be read", error=type(error).__name__)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -9,7 +10,7 @@ from typing import Any, Final
 import asyncpg
 import orjson
 
-from ngsp.errors import Internal, NotFound, ReplyErased
+from ngsp.errors import Internal, NotFound, Overloaded, ReplyErased
 from ngsp.text import Text
 from ngsp.transactions import filters as filtering
 from ngsp.transactions.entry import KINDS, now
@@ -22,6 +23,9 @@ from ngsp.vault import Vault, VaultError
 
 MOST_SCANNED: Final = 10_000
 """Rows looked at for one page on one index, at most: some tens of milliseconds."""
+PAGES_AT_ONCE: Final = 2
+MOST_PAGES_WAITING: Final = 64
+"""Lists take a few of the gateway's connections and no more, however many ask."""
 _CLOCKS: Final = timedelta(days=1)
 
 _GET = f"""
@@ -86,6 +90,8 @@ class Finder:
 
     def __init__(self, pool: asyncpg.Pool, vault: Vault, most_scanned: int = MOST_SCANNED) -> None:
         self._pool, self._vault, self._most_scanned = pool, vault, most_scanned
+        self._pages = asyncio.Semaphore(PAGES_AT_ONCE)
+        self._pages_asked = 0
         self.waiting = Waiting(pool)
 
     async def get(self, tx: str) -> TransactionView | None:
@@ -104,15 +110,26 @@ class Finder:
         return TransactionView(row_of(record), tuple(_entry(*parts) for parts in entries))
 
     async def page(self, filters: Filters, cursor: str | None, limit: int) -> Page:
-        """At most `limit` transactions, newest first. `MalformedParameter` where `cursor` is not one of this list.
+        """At most `limit` transactions, newest first.
 
+        Raises MalformedParameter (400) where `cursor` is not one of this list, Overloaded (503) where too many ask.
         A page is short, even empty, where `MOST_SCANNED` rows were looked at before it was full: `next` leads on.
         """
         below = filtering.LAST_PLACE if cursor is None else filtering.read_cursor(filters, cursor)
+        if self._pages_asked >= PAGES_AT_ONCE + MOST_PAGES_WAITING:
+            raise Overloaded(retry_after_s=1, reason="too many lists at once")
+        self._pages_asked += 1
+        try:
+            async with self._pages:
+                return await self._page(filters, below, cursor is None, limit)
+        finally:
+            self._pages_asked -= 1
+
+    async def _page(self, filters: Filters, below: int, first: bool, limit: int) -> Page:
         from_place = 0
         async with self._pool.acquire() as connection, connection.transaction(readonly=True):
             await connection.execute(filtering.ALONG_INDEXES)
-            if filters.until is not None and cursor is None:
+            if filters.until is not None and first:
                 below = await _first_place(connection, filters.until + filtering.SKEW) or below
             if filters.since is not None:
                 from_place = await _first_place(connection, filters.since - filtering.SKEW) or 0

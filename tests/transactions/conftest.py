@@ -9,8 +9,11 @@ import pytest
 from ngsp.database import connect, pool
 from ngsp.transactions import partitions
 from ngsp.transactions.entry import now
+from ngsp.transactions.find import Finder
+from ngsp.vault import Vault
+from tests.support.gateway import Provider, Rig, running_gateway
 from tests.support.registry import temporary_database
-from tests.transactions.logs import Writing, writing
+from tests.transactions.logs import KEK, Writing, writing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,3 +54,21 @@ async def rows(log_url: str) -> AsyncIterator[asyncpg.Pool]:
 async def gateway(rows: asyncpg.Pool, log_url: str) -> AsyncIterator[Writing]:
     async with writing(log_url) as opened:
         yield opened
+
+
+@pytest.fixture
+def finder(rows: asyncpg.Pool) -> Finder:
+    return Finder(rows, Vault(KEK))
+
+
+@pytest.fixture(scope="module")
+async def module_rig(postgres: LocalPostgres, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
+    """A whole gateway for the tests of one file."""
+    async with running_gateway(postgres, tmp_path_factory.mktemp("gateway"), project_s=0.1) as found:
+        yield found
+
+
+@pytest.fixture
+async def rig(module_rig: Rig) -> AsyncIterator[Rig]:
+    yield module_rig
+    module_rig.provider.act = Provider.act.__get__(module_rig.provider)  # type: ignore[method-assign]

@@ -5,26 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import orjson
 import pytest
 
-from tests.support.gateway import Rig, running_gateway
+from tests.support.gateway import Rig
 from tests.support.waiting import until
+from tests.transactions.hands import call
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from ngsp.local.postgres import LocalPostgres
-
-
-@pytest.fixture(scope="module")
-async def rig(postgres: LocalPostgres, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
-    folder: Path = tmp_path_factory.mktemp("gateway")
-    async with running_gateway(postgres, folder, project_s=0.1) as found:
-        yield found
 
 
 def environment(rig: Rig, client: str = "operator", language: str = "en") -> dict[str, str]:
@@ -50,11 +41,6 @@ async def run(*arguments: str, env: dict[str, str]) -> tuple[int, str, str]:
     out, err = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
-
-
-async def call(rig: Rig, name: str = "look-up", by: str = "caller") -> str:
-    answer = await rig.call(name, None, by=by, content=None)
-    return answer.headers["Ngsp-Transaction"]
 
 
 async def projected(rig: Rig, tx: str) -> None:

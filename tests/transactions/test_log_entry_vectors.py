@@ -178,7 +178,7 @@ _VALUES = st.recursive(
 
 
 @given(st.dictionaries(_NAMES, _VALUES, max_size=6))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_the_quick_encoder_is_rfc_8785_for_what_an_entry_may_hold(members: dict[str, Any]) -> None:
     assert entry.canonical(members) == jcs(members).encode()
 

@@ -33,6 +33,7 @@ class Demo:
 @pytest.fixture(scope="session")
 async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
     folder = tmp_path_factory.mktemp("readme")
+    (folder / ".venv").symlink_to(sys.prefix)
     printed = folder / "printed.txt"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NGSP_")}
     with printed.open("wb") as output:

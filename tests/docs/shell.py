@@ -18,11 +18,14 @@ _CHANGES = re.compile(
     r"|(?P<date>(?<=^date: ).+)"
     r"|(?P<length>(?<=^content-length: )\d+)"
     r"|(?P<day>\d{4}-\d\d-\d\d)"
+    r"|(?P<clock>\d\d:\d\d:\d\d)"
     r"|(?P<entry>\d\d/\d{4})"
     r"|(?P<page>(?<=\"trangSo\":)\d+)"
     r"|(?P<long>\d{9,})"
     r"|(?P<port>(?<=127\.0\.0\.1:)\d+)"
     r"|(?P<seconds>\d+\.\d(?= seconds))"
+    r"|(?P<last>(?<=  )\d+$)"
+    r"|(?P<gap>(?<=\S) {2,})"
     r"|(?P<rest>…)"
 )
 """What is another at each run; `…` stands for anything that was left out."""
@@ -31,11 +34,14 @@ _FORMS = {
     "date": r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT",
     "length": r"\d+",
     "day": r"\d{4}-\d\d-\d\d",
+    "clock": r"\d\d:\d\d:\d\d",
     "entry": r"\d\d/\d{4}",
     "page": r"\d+",
     "long": r"\d{9,}",
     "port": r"\d+",
     "seconds": r"\d+\.\d",
+    "last": r"\d+",
+    "gap": r" +",
     "rest": r".*",
 }
 

@@ -16,7 +16,7 @@ LISTS_BEHIND_S = 15.0
 
 async def _run(session: Shell, step: Step) -> str:
     """What is wrong with the step; a list is asked again for a while, since it comes a moment after the log."""
-    until_s = time.monotonic() + (LISTS_BEHIND_S if "?limit=" in step.command else 0)
+    until_s = time.monotonic() + (LISTS_BEHIND_S if "limit" in step.command else 0)
     while True:
         code, told = await session.type(step.command)
         wrong = difference(step.shown, told) if step.shown else "\n".join(told)

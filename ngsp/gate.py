@@ -1,8 +1,8 @@
 """Admission: who may enter when there is more work than the gateway can carry. Decided before anything is parsed.
 
 Room is a number of exchanges in flight and the age of the log writer's queue. Replies need no admission: what is in
-flight always gets to its end. A client that holds more than its share is refused (429) while others want in, so that
-one client's flood does not become everybody's 503.
+flight always gets to its end. A client that holds more than its share is refused (429) while others are about, and
+even alone it never gets the last of the room, so that one client's flood does not become everybody's 503.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Gate:
     ) -> None:
         self._most, self._most_log_wait_s = most, most_log_wait_s
         self._most_for_one = max(1, int(most * client_share))
+        self._most_alone = max(self._most_for_one, most - max(1, most // 10))
         self._log_age_s, self._log_trouble = log_age_s, log_trouble
         self._most_body_bytes = most_body_bytes
         self._held: dict[str, int] = {}
@@ -40,14 +41,14 @@ class Gate:
             return Draining(retry_after_s=1)
         if self._log_trouble():
             return LogUnavailable(retry_after_s=2, reason="the log is broken")
+        held = self._held.get(who, 0)
+        # Alone, a client may have nearly the whole room; with others about, no more than its share of it.
+        if held >= self._most_for_one and (held < self.in_flight or held >= self._most_alone):
+            return TooManyRequests(retry_after_s=1, reason="over the client's share")
         if self.in_flight >= self._most:
             return Overloaded(retry_after_s=1, reason="too many in flight")
         if self._log_age_s() > self._most_log_wait_s:
             return Overloaded(retry_after_s=1, reason="the log writer is behind")
-        held = self._held.get(who, 0)
-        # Alone, a client may have the whole room; with others about, no more than its share of it.
-        if held >= self._most_for_one and held < self.in_flight:
-            return TooManyRequests(retry_after_s=1, reason="over the client's share")
         return None
 
     def enter(self, who: str) -> None:

@@ -58,11 +58,17 @@ def manifest(effect: Effect, adapter_id: str, *services: str) -> Manifest:
 class Office:
     """`work` is what the service function does; by default it enters a line and answers with a new number.
 
-    A transactional office enters into the table `ledger`, the others into a file.
+    A transactional office enters into the table `ledger`, the others into a file. Two offices of one `name` are the
+    same to the bus.
     """
 
     def __init__(
-        self, effect: Effect, folder: Path, database: AsyncEngine | None = None, database_url: str = ""
+        self,
+        effect: Effect,
+        folder: Path,
+        database: AsyncEngine | None = None,
+        database_url: str = "",
+        name: str = "",
     ) -> None:
         self.effect, self.folder = effect, folder
         self._database, self._database_url = database, database_url
@@ -70,7 +76,8 @@ class Office:
         self.calls: list[str] = []
         """Ids of the messages for which the service function was called."""
         self.work: Serve = self.enter
-        self.adapter = Adapter(manifest(effect, f"office-{uuid.uuid4().hex[:12]}", f"entry-{uuid.uuid4().hex[:12]}"))
+        self.name = name or uuid.uuid4().hex[:12]
+        self.adapter = Adapter(manifest(effect, f"office-{self.name}", f"entry-{self.name}"))
         (self.path,) = self.adapter.declared()
         self.topic = self.adapter.key(self.adapter.manifest.services[0]).request_topic
         self.adapter.service(self.path.split("/")[1], "v1")(self._serve)

@@ -28,14 +28,15 @@ class Waiting:
         self._pool, self._poll_s, self._most = pool, poll_s, most
         self._futures: dict[str, set[asyncio.Future[None]]] = defaultdict(set)
         self._earliest: dict[str, datetime] = {}
-        self._count = 0
+        self.count = 0
+        """How many wait now."""
         self._task: asyncio.Task[None] | None = None
         self._asleep = False
 
     @property
     def full(self) -> bool:
         """True where no more may wait."""
-        return self._count >= self._most
+        return self.count >= self._most
 
     async def ended(self, tx: str, earliest: datetime) -> None:
         """Returns when `tx` has a terminal entry; to be cancelled by a caller that has waited enough.
@@ -45,23 +46,23 @@ class Waiting:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._futures[tx].add(future)
         self._earliest[tx] = earliest
-        self._count += 1
+        self.count += 1
         if self._task is None:
             self._task = asyncio.create_task(self._look(), name="waiting for outcomes")
         try:
             await future
         finally:
-            self._count -= 1
+            self.count -= 1
             self._futures[tx].discard(future)
             if not self._futures[tx]:
                 del self._futures[tx], self._earliest[tx]
-            if not self._count and self._asleep and self._task is not None:
+            if not self.count and self._asleep and self._task is not None:
                 # Never in the middle of a query: that would cost the pool a connection.
                 self._task.cancel()
                 self._task = None
 
     async def _look(self) -> None:
-        while self._count:
+        while self.count:
             self._asleep = True
             await asyncio.sleep(self._poll_s)
             self._asleep = False

@@ -208,4 +208,4 @@ async def test_one_gateway_at_a_time_drops(bare_url: str, connection: asyncpg.Co
     async def dropped() -> bool:
         return await partitions.retire(connection, NOW, months=24) == ["entries_p202408"]
 
-    await until(dropped, "the lock of the session that ended is free")
+    await until(dropped, "the lock goes with its connection")

@@ -1,11 +1,11 @@
-"""`/v1/transactions` and `/v1/quarantine` of a whole gateway, over HTTP."""
+"""`/v1/transactions` of a whole gateway, over HTTP: one, its reply, lists."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import orjson
 import pytest
@@ -14,10 +14,13 @@ from ngsp.adapter import Refused, Request
 from ngsp.api.transactions import TransactionDocument, TransactionItem
 from ngsp.messages import uuid7
 from tests.support.gateway import Rig
+from tests.support.waiting import until
 from tests.transactions.hands import call, items, listed, submit
 
 if TYPE_CHECKING:
-    pass
+    from fastapi import FastAPI
+
+    from ngsp.api.parts import Parts
 
 
 # One transaction
@@ -100,6 +103,24 @@ async def test_prefer_wait_comes_back_with_the_outcome(rig: Rig) -> None:
         assert answer.headers["preference-applied"] == "wait=60"
     ended = await rig.get(f"/v1/transactions/{tx}", Prefer="handling=lenient, wait=30")
     assert ended.json()["state"] == "succeeded"
+
+
+async def test_nobody_waits_for_a_caller_who_has_gone(rig: Rig) -> None:
+    release = asyncio.Event()
+
+    async def act(request: Request) -> object:
+        await release.wait()
+        return {"did": "it"}
+
+    rig.provider.act = act  # type: ignore[method-assign]
+    tx = await submit(rig)
+    app = cast("FastAPI", rig.door._inner)
+    waiting = cast("Parts", app.state.parts).finder.waiting
+    asked = asyncio.create_task(rig.get(f"/v1/transactions/{tx}", Prefer="wait=60"))
+    await until(lambda: waiting.count == 1, "the gateway waits for the outcome")
+    asked.cancel()
+    await until(lambda: waiting.count == 0, "the gateway waits no more")
+    release.set()
 
 
 # The reply

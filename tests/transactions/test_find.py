@@ -34,9 +34,6 @@ from ngsp.transactions.rows import TransactionRow
 from ngsp.vault import Vault
 from tests.transactions.logs import KEK, REPLY, Writing
 
-if TYPE_CHECKING:
-    pass
-
 T0 = datetime(2026, 11, 1, tzinfo=UTC)
 
 

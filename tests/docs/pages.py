@@ -67,7 +67,7 @@ def prose(page: Path) -> str:
 
 
 def code(page: Path) -> str:
-    """What stands in fenced blocks and between backticks, a line for each; prompts of transcripts are taken off."""
+    """What stands in fenced blocks and between backticks, a line for each; the signs before commands are taken off."""
     text = page.read_text("utf-8")
     fenced = [re.sub(r"^ *(?:[$>] )?", "", found[1], flags=re.MULTILINE) for found in _FENCE.findall(text)]
     inline = [" ".join(found.split()) for found in re.findall(r"`([^`]+)`", _FENCE.sub("", text))]

@@ -17,6 +17,8 @@ from ngsp.adapter.runner import AdapterRunner
 from ngsp.bus import EmbeddedBus, Topic
 from ngsp.local.postgres import LocalPostgres
 from ngsp.messages import OUTCOMES_TOPIC, Envelope, Reply, uuid7
+from ngsp.registry.declared import DeclaredAdapter, read_declarations
+from ngsp.registry.manifests import check_manifest
 from ngsp.vault import Vault
 from tests.docs.pages import PROJECT, blocks, named_files, prose
 from tests.support.waiting import until
@@ -68,6 +70,15 @@ def test_the_first_adapter_is_as_short_as_promised() -> None:
     code = [line for line in files["adapters/h14_desk/adapter.py"].splitlines() if line and not line.startswith("#")]
     assert len(code) <= 15
     assert len(files["adapters/h14_desk/manifest.yaml"].splitlines()) <= 25
+
+
+def test_the_registry_takes_the_manifests_of_the_guide_from_their_files(written: Path) -> None:
+    declared, errors = read_declarations(written / "adapters")
+    assert [str(error) for error in errors] == []
+    assert {declaration.name for declaration in declared} == {"h14-desk", "h14-booking"}
+    for declaration in declared:
+        assert isinstance(declaration.document, DeclaredAdapter)
+        assert len(check_manifest(declaration.name, declaration.document, 1 << 20)) == 1
 
 
 def test_the_contract_test_of_the_guide_passes(written: Path) -> None:

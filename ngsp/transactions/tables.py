@@ -96,11 +96,10 @@ transactions = Table(
     Index("ix_transactions_consumer_place", "consumer", "place"),
     Index("ix_transactions_provider_place", "provider", "place"),
     Index("ix_transactions_service_place", "service", "place"),
-    Index("ix_transactions_dossier", "dossier", postgresql_where=text("dossier IS NOT NULL")),
-    Index("ix_transactions_trace", "trace", postgresql_where=text("trace IS NOT NULL")),
+    Index("ix_transactions_dossier", "dossier", "place", postgresql_where=text("dossier IS NOT NULL")),
+    Index("ix_transactions_trace", "trace", "place", postgresql_where=text("trace IS NOT NULL")),
     Index("ix_transactions_officer", "officer", "place", postgresql_where=text("officer IS NOT NULL")),
     Index("ix_transactions_not_well", "state", "place", postgresql_where=text("state <> 'succeeded'")),
-    Index("ix_transactions_accepted_at", "accepted_at", postgresql_using="brin"),
 )
 
 projection = Table(

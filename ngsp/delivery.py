@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -25,7 +26,7 @@ from ngsp.errors import (
     OutcomeUnknown,
     ReplyErased,
 )
-from ngsp.messages import OUTCOMES_TOPIC, TRANSACTION_ID, Envelope, Reply, check_identifier
+from ngsp.messages import OUTCOMES_TOPIC, TOO_OLD, TRANSACTION_ID, Envelope, Reply, check_identifier
 from ngsp.registry.model import Snapshot
 from ngsp.registry.store import Registry
 from ngsp.strays import Strays, grant_of
@@ -93,7 +94,8 @@ class Relay:
             if row["attempts"] == 0:
                 await self._end(row, Conclusion(entry.REFUSED, "access", AgreementRevoked()), unsent=True)
             else:
-                # It may be done already: it is not sent again, and ends with its outcome or as unknown.
+                # It may be done already: it is not sent again. It ends with its outcome, as refused when the adapter
+                # says that it was not begun in time, or as unknown.
                 await self._pool.execute(_POSTPONE, row["tx"], row["deadline"])
             return False
         service = snapshot.services.get(row["service"])
@@ -156,7 +158,13 @@ class Relay:
             officer=row["officer"],
             dossier=row["dossier"],
             traceparent=row["traceparent"],
+            begin_by_ms=int((time.time() + self._begins_within_s(row)) * 1000),
         )
+
+    def _begins_within_s(self, row: asyncpg.Record) -> float:
+        """How long a delivery may lie about before it is begun. Never less than for the one before: when the last may
+        not be begun any more, none may."""
+        return _doubled_s(self._settings.redeliver_s, row["attempts"], self._settings.retry_max_s)
 
     async def _send(self, row: asyncpg.Record, envelope: Envelope) -> None:
         topic = self._registry.snapshot.services[row["service"]].key.request_topic
@@ -171,8 +179,11 @@ class Relay:
 
 def _pause_s(first_s: float, attempts: int, longest_s: float) -> float:
     """Doubles from `first_s` to `longest_s`, half of it random, so that retries do not come in step."""
-    pause_s: float = min(longest_s, first_s * 2 ** min(attempts, 20))
-    return pause_s * random.uniform(0.5, 1.0)
+    return _doubled_s(first_s, attempts, longest_s) * random.uniform(0.5, 1.0)
+
+
+def _doubled_s(first_s: float, attempts: int, longest_s: float) -> float:
+    return float(min(max(first_s, longest_s), first_s * 2 ** min(attempts, 20)))
 
 
 class Outcomes:
@@ -216,14 +227,30 @@ class Outcomes:
         elif row["state"] == "closed":
             await self._strays.handle(reply)
         elif reply.status == "retry":
-            await self._retry_later(row)
+            await self._retry_later(row, reply)
         elif not await self._conclude(row, reply):
             await self._strays.handle(reply)
 
-    async def _retry_later(self, row: asyncpg.Record) -> None:
+    async def _retry_later(self, row: asyncpg.Record, reply: Reply) -> None:
+        if reply.code == TOO_OLD:
+            await self._look_again(row, reply)
+            return
         pause_s = _pause_s(self._settings.retry_min_s, row["attempts"], self._settings.retry_max_s)
         at = entry.now() + timedelta(seconds=pause_s)
         await self._pool.execute(_POSTPONE, row["tx"], min(at, row["deadline"]))
+
+    async def _look_again(self, row: asyncpg.Record, reply: Reply) -> None:
+        """The adapter was away, and is back: what may still go goes at once, what was revoked meanwhile ends here."""
+        if reply.attempt < row["attempts"]:
+            return  # the last delivery is on its way
+        snapshot, now = self._registry.snapshot, entry.now()
+        service = snapshot.services.get(row["service"])
+        if snapshot.in_force(row["agreement"], now) or service is None or service.effect == "idempotent":
+            await self._pool.execute(_POSTPONE, row["tx"], now)
+            return
+        # The inbox knows of no delivery that was begun, and none can be any more.
+        conclusion = Conclusion(entry.REFUSED, "access", AgreementRevoked(), adapter=reply.adapter)
+        await self._log.conclude_submission(row["id"], row["service"], None, conclusion)
 
     async def _conclude(self, row: asyncpg.Record, reply: Reply) -> bool:
         snapshot = self._registry.snapshot

@@ -104,6 +104,8 @@ class ServiceKey:
         return cls(provider, name, version)
 
 
+TOO_OLD = "delivery-too-old"
+"""Code of a reply `retry` to a delivery that was not begun because its time to begin had passed."""
 OUTCOMES_TOPIC = "ngsp.outcomes"
 """Replies to submissions, shared by all gateways as one consumer group."""
 
@@ -123,7 +125,8 @@ class Envelope:
 
     `id`: the transaction, UUIDv7; it is the message id too, and a second delivery carries the same one.
     `deadline_ms`: Unix milliseconds, absolute. `fields`: the granted JSON pointers, `("",)` for all.
-    `reply_to`: the topic the reply goes to. `attempt`: 1 for the first delivery.
+    `reply_to`: the topic the reply goes to. `attempt`: 1 for the first delivery. `begin_by_ms`: when this delivery
+    has grown too old to be begun, Unix milliseconds, 0 for never: another follows once the agreement was looked at.
     """
 
     id: str
@@ -139,10 +142,13 @@ class Envelope:
     officer: str = ""
     dossier: str = ""
     traceparent: str = ""
+    begin_by_ms: int = 0
 
     def headers(self) -> Headers:
         """The wire form of everything but the body."""
         headers = grant_headers(self.service, self.purpose, self.fields, self.schema, self.consumer)
+        if self.begin_by_ms:
+            headers.append(("ngsp-begin-by", b"%d" % self.begin_by_ms))
         return headers + call_headers(
             self.id, self.deadline_ms, self.reply_to, self.attempt, self.officer, self.dossier, self.traceparent
         )
@@ -166,6 +172,7 @@ class Envelope:
             officer=found.get("ngsp-officer", b"").decode(),
             dossier=found.get("ngsp-dossier", b"").decode(),
             traceparent=found.get("traceparent", b"").decode(),
+            begin_by_ms=int(found.get("ngsp-begin-by", b"0")),
         )
 
 

@@ -24,7 +24,16 @@ from ngsp.adapter.inbox import TransactionalInbox, UncertainInbox, passing
 from ngsp.adapter.manifest import ManifestError, ServiceManifest
 from ngsp.bus.base import Bus, Message, Subscription
 from ngsp.errors import BusUnavailable
-from ngsp.messages import OUTCOMES_TOPIC, REPLY_TOPIC_PREFIX, TRANSACTION_ID, Envelope, Reply, ReplyStatus, group_of
+from ngsp.messages import (
+    OUTCOMES_TOPIC,
+    REPLY_TOPIC_PREFIX,
+    TOO_OLD,
+    TRANSACTION_ID,
+    Envelope,
+    Reply,
+    ReplyStatus,
+    group_of,
+)
 from ngsp.vault import Vault
 
 DEFAULT_IN_WORK = 256
@@ -142,6 +151,9 @@ class AdapterRunner:
             nonlocal begun
             if envelope.deadline_ms / 1000 - time.time() < LATEST_START_S:
                 return Reply(envelope.id, envelope.service, "expired")
+            if 0 < envelope.begin_by_ms < time.time() * 1000:
+                # It may have been revoked since it was sent; the gateway looks again and sends it anew.
+                return Reply(envelope.id, envelope.service, "retry", code=TOO_OLD)
             begun = True
             return await self._execute(service, envelope, connection)
 

@@ -242,9 +242,8 @@ class Gateway:
         bus = make_bus(self._settings)
         await bus.start()
         self._stack.push_async_callback(bus.stop)
-        replies = Topic(f"{REPLY_TOPIC_PREFIX}{registration.slot}", 1, REPLY_TOPIC_RETENTION_S)
-        await bus.ensure([replies, *all_topics(registry.snapshot, self._settings)])
-
+        self._replies = Topic(f"{REPLY_TOPIC_PREFIX}{registration.slot}", 1, REPLY_TOPIC_RETENTION_S)
+        await bus.ensure([self._replies, *all_topics(registry.snapshot, self._settings)])
         return bus
 
     def _reconcile_topics(self, bus: Bus, registry: Registry, presence: Presence, jobs: Jobs) -> None:
@@ -258,8 +257,13 @@ class Gateway:
             if await presence.lease("topics"):
                 await ensure()
 
+        async def ensure_replies() -> int:
+            await bus.ensure([self._replies])
+            return 0
+
         registry.on_change(on_change)
         jobs.start("topics", ensure, TOPICS_EVERY_S, leased=True)
+        jobs.start("replies", ensure_replies, TOPICS_EVERY_S)
 
     async def _open_adapters(self, adapters: Sequence[Adapter], bus: Bus, vault: Vault) -> None:
         for adapter in adapters:

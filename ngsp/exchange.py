@@ -172,7 +172,7 @@ class Exchange:
             self._metrics.exchange(grant.service.path, "accepted", "", clock.stages_us)
             return Answer(202, transaction.id)
         conclusion = await self._ask(transaction, clock)
-        await self._log.conclude(transaction, conclusion)
+        await self._conclude(transaction, conclusion)
         clock.lap("log_outcome")
         self._metrics.exchange(grant.service.path, entry.KINDS[conclusion.kind], conclusion.code, clock.stages_us)
         if conclusion.error is not None:
@@ -255,6 +255,14 @@ class Exchange:
                 await self._log.refuse(call.transaction, transaction.call, call.asked(), error)
             raise
         return Answer(found.status, found.transaction, found.body)
+
+    async def _conclude(self, transaction: Transaction, conclusion: Conclusion) -> None:
+        """The outcome's entry stays queued until it is durable; a caller who cannot wait so long is told *unknown*."""
+        try:
+            await self._log.conclude(transaction, conclusion)
+        except LogUnavailable as error:
+            unknown = no_answer(transaction.grant.service).error
+            raise unknown or error from error
 
     async def _ask(self, transaction: Transaction, clock: Clock) -> Conclusion:
         """Over the bus and back. Never raises: whatever happens after ACCEPTED is a conclusion."""

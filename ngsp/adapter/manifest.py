@@ -30,9 +30,9 @@ class ServiceManifest(BaseModel):
     service: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=64)]
     version: Annotated[str, Field(pattern=r"^v[1-9]\d{0,3}$")]
     mode: Literal["query", "submission"]
-    effect: Literal["transactional", "idempotent", "uncertain"] = "idempotent"
+    effect: Literal["transactional", "idempotent", "uncertain"]
     deadline_s: Annotated[float, Field(gt=0, le=86_400 * 90)]
-    max_body_bytes: Annotated[int, Field(ge=2, le=16 << 20)] = 65_536
+    max_body_bytes: Annotated[int, Field(ge=2, le=16 << 20)]
     title: Bilingual
     description: Bilingual
     request_schema: dict[str, Any]

@@ -26,6 +26,7 @@ from ngsp.adapter.manifest import ManifestError
 from ngsp.adapter.runner import AdapterRunner
 from ngsp.bus.kafka import KafkaBus, KafkaConnection
 from ngsp.errors import BusUnavailable
+from ngsp.registry.schemas import digest
 from ngsp.vault import Vault
 
 HEARTBEAT_EVERY_S = 5.0
@@ -140,7 +141,8 @@ class Registrar:
     async def beat_for_ever(self) -> None:
         from ngsp import __version__
 
-        path, body = f"/v1/adapters/{self._adapter.id}/heartbeat", {"build": __version__}
+        path = f"/v1/adapters/{self._adapter.id}/heartbeat"
+        body = {"build": __version__, "schemas": _schema_versions(self._adapter)}
         headers: dict[str, str] = {}
         while True:
             try:
@@ -153,6 +155,14 @@ class Registrar:
             except httpx.HTTPError as error:
                 log.warning("heartbeat failed", error=type(error).__name__)
             await asyncio.sleep(HEARTBEAT_EVERY_S)
+
+
+def _schema_versions(adapter: Adapter) -> dict[str, str]:
+    """Service path → both schemas' digests, as the registry names them: it tells when the two are not the same."""
+    return {
+        path: f"{digest(service.request_schema)[:16]}.{digest(service.reply_schema)[:16]}"
+        for path, service in adapter.declared().items()
+    }
 
 
 async def run(module: str, settings: AdapterSettings) -> None:

@@ -101,6 +101,8 @@ def _write_description(world: World) -> None:
         ],
         "operator": client("operator", "G22", ["operator", "auditor", "registry"]),
         "console_url": f"{world.base_url}/docs",
+        "database_url": world.database_url,
+        "kafka_bootstrap": world.bootstrap,
     }
     path = world.data / "demo.json"
     path.touch(mode=0o600)

@@ -14,7 +14,7 @@ import asyncpg
 import httpx
 import orjson
 
-from ngsp.text import tr
+from ngsp.text import language_of_terminal, tr
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 UNITS = "G22/administrative-units/v1"
@@ -38,6 +38,10 @@ def example(service: str, number: int = 0) -> dict[str, Any]:
     return request
 
 
+def ended(item: dict[str, Any] | None) -> bool:
+    return item is not None and item["state"] not in ("accepted", "delivered")
+
+
 def must(condition: bool, what: str) -> None:
     if not condition:
         raise NotVerified(what)
@@ -59,7 +63,8 @@ class MainJob:
 
     async def run(self) -> int:
         """Every step; returns how many were verified. NotVerified at the first that was not."""
-        async with httpx.AsyncClient(base_url=self.base_url, timeout=30.0) as client:
+        language = {"Accept-Language": language_of_terminal()}
+        async with httpx.AsyncClient(base_url=self.base_url, timeout=30.0, headers=language) as client:
             steps: list[tuple[str, Callable[[httpx.AsyncClient], Awaitable[str]]]] = [
                 (tr("Lấy mã truy cập", "Get an access token"), self._token),
                 (tr("Tra cứu đơn vị hành chính", "Look up an administrative unit"), self._unit),
@@ -203,7 +208,7 @@ class MainJob:
         wanted = set(self.transactions)
         found: dict[str, dict[str, Any]] = {}
         until = time.monotonic() + 10
-        while time.monotonic() < until and not wanted <= found.keys():
+        while time.monotonic() < until and not all(ended(found.get(id)) for id in wanted):
             listed = await client.get("/v1/transactions", params={"limit": 100}, headers=headers)
             must(listed.status_code == 200, f"list: {listed.status_code} {listed.text}")
             found = {item["id"]: item for item in listed.json()["items"]}

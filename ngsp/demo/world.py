@@ -42,13 +42,14 @@ class World:
         self.base_url = f"http://127.0.0.1:{port or free_port()}"
         self.database_url = ""
         self.provider_url = ""
+        self.bootstrap = ""
         self._stack = AsyncExitStack()
 
     async def open(self) -> None:
         for folder in ("secrets", "logs", "registry"):
             (self.data / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
         await self._open_databases()
-        bootstrap = await self._open_broker() if self._kafka else ""
+        self.bootstrap = bootstrap = await self._open_broker() if self._kafka else ""
         await self._apply_registry()
         self._stack.push_async_callback(self.programs.stop_all)
         systems = {

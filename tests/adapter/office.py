@@ -39,6 +39,7 @@ def manifest(effect: Effect, adapter_id: str, *services: str) -> Manifest:
             "mode": "submission",
             "effect": effect,
             "deadline_s": 60,
+            "max_body_bytes": 65_536,
             "title": {"vi": "Ghi sổ", "en": "Entry"},
             "description": {"vi": "Ghi một dòng vào sổ", "en": "Enters a line into the ledger"},
             "request_schema": {"type": "object"},

@@ -128,11 +128,11 @@ class Gateway:
         self._stack.push_async_callback(registry.stop)
         tokens = await self._open_tokens(database, vault)
         writer = await self._open_writer(registration)
-        transactions = self._transaction_log(writer, registration, vault)
+        metrics = Metrics(lambda path: path in registry.snapshot.services)
+        transactions = self._transaction_log(writer, registration, vault, metrics)
         bus = await self._open_bus(registry, registration)
         strays = Strays(rows, registry, transactions, vault)
         asker = Asker(bus, f"{REPLY_TOPIC_PREFIX}{registration.slot}", strays.later)
-        metrics = Metrics(lambda path: path in registry.snapshot.services)
         refusals = Refusals(rows, settings.instance)
         self._stack.push_async_callback(refusals.flush)
         quotas = Quotas(rows, lambda: presence.alive)
@@ -228,7 +228,9 @@ class Gateway:
         self._stack.push_async_callback(writer.stop, self._settings.log_timeout_s)
         return writer
 
-    def _transaction_log(self, writer: LogWriter, registration: Registration, vault: Vault) -> TransactionLog:
+    def _transaction_log(
+        self, writer: LogWriter, registration: Registration, vault: Vault, metrics: Metrics
+    ) -> TransactionLog:
         settings = self._settings
         return TransactionLog(
             writer,
@@ -236,6 +238,7 @@ class Gateway:
             vault,
             key_life=timedelta(days=settings.idempotency_days),
             reply_life=timedelta(days=settings.reply_retention_days),
+            on_ended=metrics.ended,
         )
 
     async def _open_bus(self, registry: Registry, registration: Registration) -> Bus:

@@ -272,10 +272,7 @@ class Metrics(Collector):
 
     def exchange(self, service: str, outcome: str, code: str, stages_us: Mapping[str, int]) -> None:
         """Count an exchange that got as far as its acceptance. `stages_us`: microseconds of each stage it passed."""
-        try:
-            self._exchanges[service, outcome, code] += 1
-        except KeyError:
-            self._count_first(service, outcome, code)
+        self.ended(service, outcome, code)
         total_us = 0
         for stage, spent_us in stages_us.items():
             cells = self._stages[stage]
@@ -285,6 +282,13 @@ class Metrics(Collector):
         cells = self._stages["total"]
         cells[bisect_left(BOUNDS_US, total_us)] += 1
         cells[-1] += total_us
+
+    def ended(self, service: str, outcome: str, code: str) -> None:
+        """Count how a submission ended, which was counted as accepted before; its time is in the log."""
+        try:
+            self._exchanges[service, outcome, code] += 1
+        except KeyError:
+            self._count_first(service, outcome, code)
 
     def refused(self, code: str) -> None:
         """Count a refusal made before acceptance."""

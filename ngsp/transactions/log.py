@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
@@ -105,7 +106,10 @@ class TransactionLog:
         *,
         key_life: timedelta,
         reply_life: timedelta,
+        on_ended: Callable[[str, str, str], None] = lambda service, outcome, code: None,
     ) -> None:
+        """`on_ended`: told of each submission that ends here: its service, outcome and error code."""
+        self._on_ended = on_ended
         self._writer, self._scribe, self._vault = writer, scribe, vault
         self._key_life, self._reply_life = key_life, reply_life
 
@@ -206,7 +210,10 @@ class TransactionLog:
         row = self._ended(tx, key, conclusion)
         reply = self._stored(tx, key, conclusion)
         extras = Extras(close=tx, unsent=unsent, reply=reply, aside=self._aside(tx, service, key, conclusion))
-        return await self._writer.submit(Write((row,), extras=extras)) is None
+        if await self._writer.submit(Write((row,), extras=extras)) is not None:
+            return False
+        self._on_ended(service, entry.KINDS[conclusion.kind], conclusion.code)
+        return True
 
     async def resolve(self, tx: str, key: RecordKey, conclusion: Conclusion, store: bool) -> bool:
         """A late reply to an *unknown*: the one *resolved* entry; False where there is one already."""

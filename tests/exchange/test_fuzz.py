@@ -36,7 +36,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 
 @given(body=damaged() | st.binary(max_size=200))
-@settings(FUZZ, max_examples=500)
+@settings(FUZZ, max_examples=300)
 async def test_any_body(module_rig: Rig, body: bytes) -> None:
     answer = await module_rig.call(content=body)
     assert answer.status_code in (200, 400, 413, 422), answer.text
@@ -64,7 +64,7 @@ FIELDS = st.lists(st.tuples(NAMES, st.lists(PIECES, max_size=4).map(b"".join) | 
 
 
 @given(fields=FIELDS)
-@settings(FUZZ, max_examples=400)
+@settings(FUZZ, max_examples=250)
 async def test_any_header(module_rig: Rig, fields: list[tuple[str, bytes]]) -> None:
     given_fields = b"".join(name.encode() + b": " + value.strip() + b"\r\n" for name, value in fields)
     start = await head(module_rig, "Content-Length: 2")
@@ -80,7 +80,7 @@ SEGMENT = st.sampled_from(["H41", "look-up", "v1", "send", "..", ".", "", "%", "
 
 
 @given(segments=st.lists(SEGMENT, max_size=5))
-@settings(FUZZ, max_examples=300)
+@settings(FUZZ, max_examples=200)
 async def test_any_path(module_rig: Rig, segments: list[str]) -> None:
     path = "/v1/services/" + "/".join(segments)
     answer = await exchanged(module_rig, await head(module_rig, "Content-Length: 2", path=path), b"{}")

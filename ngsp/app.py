@@ -330,7 +330,17 @@ class Gateway:
 
 def _meaning(error: Exception) -> NgspError | None:
     """A database that is away is not a defect: the caller may come again."""
-    away = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, SQLAlchemyTimeout)
+    away = (
+        OSError,
+        TimeoutError,
+        SQLAlchemyTimeout,
+        asyncpg.AdminShutdownError,
+        asyncpg.CannotConnectNowError,
+        asyncpg.CrashShutdownError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+        asyncpg.PostgresConnectionError,
+    )
     broken = isinstance(error, DBAPIError) and error.connection_invalidated
     if broken or isinstance(error, away):
         return RegistryStale(retry_after_s=2, reason=f"database away: {type(error).__name__}")

@@ -21,6 +21,7 @@ from ngsp.errors import (
 )
 from ngsp.registry.model import Service
 from ngsp.transactions import entry
+from ngsp.transactions.gateways import DATABASE_TROUBLE
 from ngsp.transactions.log import REPLY_AAD, Transaction, error_of
 from ngsp.vault import Vault, VaultError
 
@@ -55,7 +56,7 @@ class Repeats:
         """
         try:
             row = await self._pool.fetchrow(_FIND, transaction.call["client"], key)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DATABASE_TROUBLE as error:
             raise LogUnavailable(retry_after_s=2, reason=type(error).__name__) from error
         if row is None:
             raise KeyInFlight(retry_after_s=1, reason="the key's holder is not committed yet")

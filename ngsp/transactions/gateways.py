@@ -19,7 +19,13 @@ REGISTRATION_LOCK = 0x6E677371
 
 log = structlog.get_logger(__name__)
 
-DATABASE_TROUBLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+DATABASE_TROUBLE = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the driver's, where a connection died between two of its steps
+    TimeoutError,
+)
 
 _TAKE_EPOCH = """
 INSERT INTO gateways (instance, epoch, slot, seen_at, fenced_xid) VALUES ($1, 1, NULL, now(), pg_current_xact_id())

@@ -50,7 +50,7 @@ _END_OTHERS = """
 SELECT bool_and(pg_terminate_backend(pid, 2000)) FROM pg_stat_activity
 WHERE application_name = $1 AND pid <> pg_backend_pid()"""
 _LOST = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError,
-         asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, TimeoutError)  # fmt: skip
+         asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.InternalClientError, TimeoutError)  # fmt: skip
 _ROW_AT_FAULT = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError, TypeError, OverflowError)
 
 

@@ -45,7 +45,10 @@ class Driver(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """One connection, one request at a time. `started` is when the outstanding request began, None without one."""
+    """One connection, one request at a time. `started` is when the outstanding request began, None without one.
+
+    `sent`: when its bytes went out, which in an open loop may be later than it was due.
+    """
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
@@ -56,6 +59,7 @@ class Connection(asyncio.Protocol):
         self._closes = False
         self._reason = "the connection was closed"
         self.started: float | None = None
+        self.sent = 0.0
 
     @property
     def is_open(self) -> bool:

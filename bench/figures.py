@@ -96,6 +96,8 @@ class LoadResult:
     Closed loop: answers that arrived in the window, and `throughput_per_s` is their rate. Open loop: answers to the
     requests scheduled in the window, whenever they came, and `throughput_per_s` is those that came within it.
     `cpu_s` is the generator's own processor time, and `answered_in_all` the 2xx answers, of the whole run.
+    `served_latency` and `refusal_latency`, of the answers counted and of those that arrived in the window with another
+    status, are taken from the sending: what the server alone is answerable for.
     """
 
     mode: Mode
@@ -109,6 +111,8 @@ class LoadResult:
     errors: Errors
     schedule: Schedule | None
     cpu_s: float
+    served_latency: Latency | None = None
+    refusal_latency: Latency | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -116,7 +120,8 @@ class LoadResult:
     @classmethod
     def from_json(cls, text: str) -> LoadResult:
         fields: dict[str, Any] = json.loads(text)
-        fields["latency"] = Latency(**fields["latency"]) if fields["latency"] else None
+        for name in ("latency", "served_latency", "refusal_latency"):
+            fields[name] = Latency(**fields[name]) if fields.get(name) else None
         fields["errors"] = Errors(**fields["errors"])
         fields["schedule"] = Schedule(**fields["schedule"]) if fields["schedule"] else None
         return cls(**fields)

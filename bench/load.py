@@ -65,22 +65,27 @@ class Book:
         self.measured_from = begin + settings.warmup_s
         self.end = self.measured_from + settings.duration_s
         self.latencies_s = array("d")
+        self.served_s = array("d")
+        self.refused_s = array("d")
         self.answered_within = 0
         self.answered_in_all = 0
         self.refused: Counter[str] = Counter()
         self.broken = 0
         self.example: str | None = None
 
-    def answer(self, status: int, first_bytes: bytes, started: float, now: float) -> None:
+    def answer(self, status: int, first_bytes: bytes, started: float, sent: float, now: float) -> None:
         """An answer belongs to the window by its arrival in a closed loop, by its schedule in an open one."""
         within = self.measured_from <= now < self.end
         if not 200 <= status < 300:
             self.refused[str(status)] += 1
+            if within:
+                self.refused_s.append(now - sent)
             self._keep_example(first_bytes[:EXAMPLE_MAX_BYTES].decode(errors="replace"))
             return
         self.answered_in_all += 1
         if within if self.settings.rate_per_s is None else self.measured_from <= started < self.end:
             self.latencies_s.append(now - started)
+            self.served_s.append(now - sent)
             self.answered_within += within
 
     def breakage(self, reason: str) -> None:
@@ -105,6 +110,8 @@ class Book:
             errors=Errors(dict(self.refused), self.broken, unanswered, self.example),
             schedule=schedule,
             cpu_s=round(time.process_time(), 3),
+            served_latency=Latency.of_seconds(self.served_s),
+            refusal_latency=Latency.of_seconds(self.refused_s),
         )
 
 
@@ -162,6 +169,7 @@ class Loop(ABC):
 
     def _send(self, connection: Connection, started: float) -> None:
         self._outstanding += 1
+        connection.sent = clock()
         connection.send(self._requests.next(), started)
 
     def on_open(self, connection: Connection) -> None:
@@ -170,7 +178,7 @@ class Loop(ABC):
     def on_answer(self, connection: Connection, status: int, first_bytes: bytes, closes: bool) -> None:
         now = clock()
         assert connection.started is not None
-        self._book.answer(status, first_bytes, connection.started, now)
+        self._book.answer(status, first_bytes, connection.started, connection.sent, now)
         self._end_of_request(connection)
         if closes:
             connection.close()

@@ -54,6 +54,8 @@ async def test_refusals_are_counted_apart_with_one_example() -> None:
         assert result.errors.refused == {"503": refused}
         assert seen.answered - refused - 4 <= result.answered <= seen.answered - refused
     assert result.errors.example == BUSY.decode()
+    assert result.refusal_latency is not None
+    assert 0 < result.refusal_latency.p50_ms <= result.refusal_latency.max_ms
 
 
 async def test_a_broken_connection_is_counted_and_made_again() -> None:

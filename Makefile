@@ -8,7 +8,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .NOTPARALLEL:
-.PHONY: help demo test test-all lint bench lock docs clean environment-run environment-dev java
+.PHONY: help demo test test-all lint bench chaos lock docs clean environment-run environment-dev java
 
 help: ## list the targets
 	@echo 'make <target> [ARGS="…"]'
@@ -31,6 +31,9 @@ lint: environment-dev ## ruff, mypy --strict (tests included), the direction of 
 
 bench: environment-dev java ## measure the floor and the full path, print their ratio
 	@$(PYTHON) -m bench $(ARGS)
+
+chaos: environment-dev java ## kill parts at random under load, then reconcile (ARGS="--kills 1000 --seed 7")
+	@$(PYTHON) -m tests.faults.chaos $(ARGS)
 
 lock: environment-dev ## recompile requirements/*.txt with hashes (ARGS="--upgrade" for newer versions)
 	@scripts/lock $(ARGS)

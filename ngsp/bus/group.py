@@ -24,6 +24,8 @@ SESSION_TIMEOUT_MS = 6_000
 """Silence after which a member is taken for dead and its partitions go to others: the broker's least."""
 JOIN_TIMEOUT_MS = 15_000
 """Joining waits until the dead members' sessions have ended: a request must be given longer than that."""
+METADATA_AGE_MS = 10_000
+"""A topic that was lost and made again is found within this time."""
 COMMIT_EVERY_S = 0.5
 STALLED_S = 10.0
 RESTART_PAUSE_S = 0.5
@@ -92,7 +94,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             session_timeout_ms=SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=SESSION_TIMEOUT_MS // 4,
             max_poll_interval_ms=300_000,
-            **(self._options | {"request_timeout_ms": JOIN_TIMEOUT_MS}),
+            **(self._options | {"request_timeout_ms": JOIN_TIMEOUT_MS, "metadata_max_age_ms": METADATA_AGE_MS}),
         )
         self._progress = {}
         try:

@@ -97,7 +97,8 @@ class LoadResult:
     requests scheduled in the window, whenever they came, and `throughput_per_s` is those that came within it.
     `cpu_s` is the generator's own processor time, and `answered_in_all` the 2xx answers, of the whole run.
     `served_latency` and `refusal_latency`, of the answers counted and of those that arrived in the window with another
-    status, are taken from the sending: what the server alone is answerable for.
+    status, are taken from the sending: what the server alone is answerable for. `goodput_per_s`: 2xx answers that
+    arrived in the window, whenever they fell due; beyond what the server can carry, an open loop sends ever older ones.
     """
 
     mode: Mode
@@ -113,6 +114,7 @@ class LoadResult:
     cpu_s: float
     served_latency: Latency | None = None
     refusal_latency: Latency | None = None
+    goodput_per_s: float = 0.0
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from bench.figures import LoadResult, median
 from bench.full.target import FullTarget
-from bench.machine import commit, machine
+from bench.machine import ProcessorTimes, commit, machine
 from bench.measure import CLOSED_64, CLOSED_256, Level, LoadError, run_load_process
 from ngsp.local.kafka import LocalKafka
 from ngsp.local.postgres import LocalPostgres
@@ -46,11 +46,11 @@ class Run:
 
     @property
     def best_per_s(self) -> float:
-        return max(result.throughput_per_s for result in self.best)
+        return max(result.goodput_per_s for result in self.best)
 
     @property
     def goodput(self) -> float:
-        return median([result.throughput_per_s for result in self.overloaded]) / self.best_per_s
+        return median([result.goodput_per_s for result in self.overloaded]) / self.best_per_s
 
     @property
     def refusal_p99_ms(self) -> float | None:
@@ -77,9 +77,16 @@ async def measure(folder: Path, window_s: float, repetitions: int, warmup_s: flo
     postgres, kafka, target = LocalPostgres(folder, say), LocalKafka(folder, say), FullTarget()
 
     async def run(level: Level) -> LoadResult:
-        result = await run_load_process(*await target.request(), level, window_s, WARMUP_S)
+        request = await target.request()
+        processes = {**target.processes(), "postgres": postgres.pid or 0, "kafka": kafka.pid or 0}
+        before = ProcessorTimes.now(processes)
+        result = await run_load_process(*request, level, window_s, WARMUP_S)
+        after = ProcessorTimes.now(processes)
+        used_s = after.of_since(before) | {"load": result.cpu_s}
+        cores = ", ".join(f"{name} {seconds / (after.at_s - before.at_s):.2f}" for name, seconds in used_s.items())
         rate = f" {level.rate_per_s:,.0f}/s" if level.rate_per_s else ""
         say(f"{level.connections}{rate}: {told(result)}")
+        say(tr(f"  lõi xử lý: {cores}; khác", f"  cores: {cores}; others") + f" {after.others_share_since(before):.0%}")
         return result
 
     async with AsyncExitStack() as stack:
@@ -90,14 +97,14 @@ async def measure(folder: Path, window_s: float, repetitions: int, warmup_s: flo
         await target.start(postgres, kafka)
         await run_load_process(*await target.request(), CLOSED_64, warmup_s, 0.0)
         best = [await run(level) for _ in range(repetitions) for level in (CLOSED_64, CLOSED_256)]
-        rate_per_s = TIMES * max(result.throughput_per_s for result in best)
+        rate_per_s = TIMES * max(result.goodput_per_s for result in best)
         overloaded = [await run(Level(CONNECTIONS, rate_per_s)) for _ in range(repetitions)]
         return Run(best, overloaded, await run(CLOSED_256))
 
 
 def told(result: LoadResult) -> str:
     served, refused = result.served_latency, result.refusal_latency
-    text = tr(f"{result.throughput_per_s:,.0f} trả lời/s", f"{result.throughput_per_s:,.0f} answers/s")
+    text = tr(f"{result.goodput_per_s:,.0f} trả lời/s", f"{result.goodput_per_s:,.0f} answers/s")
     if served:
         text += f" p50 {served.p50_ms:.0f} ms p99 {served.p99_ms:.0f} ms"
     if refused:

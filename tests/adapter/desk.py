@@ -28,7 +28,9 @@ class Desk:
         self._replies: dict[str, list[Reply]] = {}
 
     async def heard(self, message: Message) -> None:
-        self.heard_now(message)
+        """One of the outcomes, which others have theirs among."""
+        if Reply.read(message.headers, message.value).service == self.path:
+            self.heard_now(message)
 
     def heard_now(self, message: Message) -> None:
         reply = Reply.read(message.headers, message.value)

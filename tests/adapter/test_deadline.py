@@ -70,7 +70,7 @@ async def test_work_begun_in_time_is_finished(embedded: EmbeddedBus, office_of: 
 
     office.work = past_the_deadline
     async with desk_at(embedded, office.path, [office.topic]) as desk, office.serving(embedded):
-        reply = await desk.ask(desk.envelope(deadline_s=0.3))
+        reply = await desk.ask(desk.envelope(deadline_s=1.5))
     assert reply.status == "ok"
     assert await office.entered(reply.id) == 1
 
@@ -85,7 +85,7 @@ async def test_a_repeat_that_waited_past_its_deadline_is_not_begun(embedded: Emb
 
     office.work = unavailable_when_let
     async with desk_at(embedded, office.path, [office.topic]) as desk, office.serving(embedded) as runner:
-        envelope = desk.envelope(deadline_s=1.0)
+        envelope = desk.envelope(deadline_s=2.0)
         await desk.deliver(envelope, 2)
         await in_work(runner, 2)
         await until(lambda: office.calls == [envelope.id], "the first to be begun")

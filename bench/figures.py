@@ -96,9 +96,9 @@ class LoadResult:
     Closed loop: answers that arrived in the window, and `throughput_per_s` is their rate. Open loop: answers to the
     requests scheduled in the window, whenever they came, and `throughput_per_s` is those that came within it.
     `cpu_s` is the generator's own processor time, and `answered_in_all` the 2xx answers, of the whole run.
-    `served_latency` and `refusal_latency`, of the answers counted and of those that arrived in the window with another
-    status, are taken from the sending: what the server alone is answerable for. `goodput_per_s`: 2xx answers that
-    arrived in the window, whenever they fell due; beyond what the server can carry, an open loop sends ever older ones.
+    `served_latency` and `refusal_latency` are of all 2xx answers that arrived in the window, and of all others, from
+    the sending of the request: what the server alone is answerable for. `goodput_per_s`: how many of the former came,
+    whenever they had been due; beyond what the server can carry, an open loop sends ever older ones.
     """
 
     mode: Mode

@@ -69,7 +69,6 @@ class Book:
         self.refused_s = array("d")
         self.answered_within = 0
         self.answered_in_all = 0
-        self.arrived_within = 0
         self.refused: Counter[str] = Counter()
         self.broken = 0
         self.example: str | None = None
@@ -84,10 +83,10 @@ class Book:
             self._keep_example(first_bytes[:EXAMPLE_MAX_BYTES].decode(errors="replace"))
             return
         self.answered_in_all += 1
-        self.arrived_within += within
+        if within:
+            self.served_s.append(now - sent)
         if within if self.settings.rate_per_s is None else self.measured_from <= started < self.end:
             self.latencies_s.append(now - started)
-            self.served_s.append(now - sent)
             self.answered_within += within
 
     def breakage(self, reason: str) -> None:
@@ -114,7 +113,7 @@ class Book:
             cpu_s=round(time.process_time(), 3),
             served_latency=Latency.of_seconds(self.served_s),
             refusal_latency=Latency.of_seconds(self.refused_s),
-            goodput_per_s=round(self.arrived_within / settings.duration_s, 1),
+            goodput_per_s=round(len(self.served_s) / settings.duration_s, 1),
         )
 
 

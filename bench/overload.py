@@ -72,7 +72,18 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-async def measure(folder: Path, window_s: float, repetitions: int, warmup_s: float) -> Run:
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """`times`: the offered rate as a multiple of the best; `connections` to offer it over."""
+
+    window_s: float
+    repetitions: int
+    warmup_s: float
+    times: float
+    connections: int
+
+
+async def measure(folder: Path, effort: Effort) -> Run:
     """Starts the servers and the gateway, measures, and puts everything away again."""
     postgres, kafka, target = LocalPostgres(folder, say), LocalKafka(folder, say), FullTarget()
 
@@ -80,7 +91,7 @@ async def measure(folder: Path, window_s: float, repetitions: int, warmup_s: flo
         request = await target.request()
         processes = {**target.processes(), "postgres": postgres.pid or 0, "kafka": kafka.pid or 0}
         before = ProcessorTimes.now(processes)
-        result = await run_load_process(*request, level, window_s, WARMUP_S)
+        result = await run_load_process(*request, level, effort.window_s, WARMUP_S)
         after = ProcessorTimes.now(processes)
         used_s = after.of_since(before) | {"load": result.cpu_s}
         cores = ", ".join(f"{name} {seconds / (after.at_s - before.at_s):.2f}" for name, seconds in used_s.items())
@@ -95,10 +106,10 @@ async def measure(folder: Path, window_s: float, repetitions: int, warmup_s: flo
             stack.push_async_callback(server.remove)
         stack.push_async_callback(target.stop)
         await target.start(postgres, kafka)
-        await run_load_process(*await target.request(), CLOSED_64, warmup_s, 0.0)
-        best = [await run(level) for _ in range(repetitions) for level in (CLOSED_64, CLOSED_256)]
-        rate_per_s = TIMES * max(result.goodput_per_s for result in best)
-        overloaded = [await run(Level(CONNECTIONS, rate_per_s)) for _ in range(repetitions)]
+        await run_load_process(*await target.request(), CLOSED_64, effort.warmup_s, 0.0)
+        best = [await run(level) for _ in range(effort.repetitions) for level in (CLOSED_64, CLOSED_256)]
+        rate_per_s = effort.times * max(result.goodput_per_s for result in best)
+        overloaded = [await run(Level(effort.connections, rate_per_s)) for _ in range(effort.repetitions)]
         return Run(best, overloaded, await run(CLOSED_256))
 
 
@@ -113,9 +124,9 @@ def told(result: LoadResult) -> str:
     return text
 
 
-def report(run: Run) -> None:
+def report(run: Run, times: float) -> None:
     print(f"{tr('bản', 'commit')} {commit()}; {machine()}")
-    print(tr("tốt nhất", "best"), f"{run.best_per_s:,.0f}/s;", tr("gửi đến", "offered"), f"{TIMES}×")
+    print(tr("tốt nhất", "best"), f"{run.best_per_s:,.0f}/s;", tr("gửi đến", "offered"), f"{times:g}×")
     for result in run.overloaded:
         print(" ", told(result))
     print(tr("sau đó", "afterwards"), told(run.afterwards))
@@ -129,17 +140,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0: measured; 1: answers that overload does not excuse; 2: could not run."""
     parser = argparse.ArgumentParser(prog="python -m bench.overload", description=__doc__)
     parser.add_argument("--quick", action="store_true", help=tr("ngắn và thô", "short and rough"))
+    parser.add_argument("--times", type=float, default=TIMES, help=tr("gấp mấy lần", "times its best"))
+    parser.add_argument("--connections", type=int, default=CONNECTIONS, help=tr("số kết nối", "how many to send over"))
     chosen = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="ngsp-overload-"))
     try:
-        effort = (3.0, 1, 8.0) if chosen.quick else (6.0, 3, 20.0)
-        run = asyncio.run(measure(folder, *effort))
+        length = (3.0, 1, 8.0) if chosen.quick else (6.0, 3, 20.0)
+        run = asyncio.run(measure(folder, Effort(*length, chosen.times, chosen.connections)))
     except (LoadError, LocalServerError) as error:
         say(str(error))
         return 2
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    report(run)
+    report(run, chosen.times)
     return 1 if run.faults else 0
 
 

@@ -270,6 +270,16 @@ async def test_a_query_may_be_answered_later(rig: Rig) -> None:
     assert (again.status_code, again.content) == (200, stored.content)
 
 
+async def test_preferences_may_come_in_several_lines(rig: Rig) -> None:
+    usual = {"Content-Type": "application/json", "Idempotency-Key": "two-lines"} | await rig.headers()
+    for lines in (("wait=1", "respond-async"), ("respond-async", "wait=1")):
+        headers = [*usual.items(), *(("Prefer", line) for line in lines)]
+        answer = await rig.http.post("/v1/services/H41/look-up/v1", content=b"{}", headers=headers)
+        assert answer.status_code in (200, 202)
+        assert await outcome(rig, answer.headers["Ngsp-Transaction"]) == ["accepted", "delivered", "succeeded"]
+    assert len(rig.provider.seen) == 1
+
+
 async def test_what_is_revoked_while_it_waits_is_never_delivered(rig: Rig) -> None:
     async with relay_held(rig):
         answer = await rig.call("send-revoked", Idempotency_Key="revoked")

@@ -88,7 +88,7 @@ def bridge() -> logging.Handler:
 
 
 def record(text: str, *arguments: object) -> logging.LogRecord:
-    return logging.getLogger("some.library").makeRecord("some.library", 40, __file__, 1, text, arguments, None)
+    return logging.getLogger("some.package").makeRecord("some.package", 40, __file__, 1, text, arguments, None)
 
 
 def by_values_of_structlog(marker: str) -> None:
@@ -113,7 +113,7 @@ def by_the_event_itself(marker: str) -> None:
 
 
 def by_arguments_of_the_standard_library(marker: str) -> None:
-    found = logging.getLogger("some.library")
+    found = logging.getLogger("some.package")
     found.error("found %s and %r", marker, Citizen(marker))
     found.error("found %(name)s", {"name": marker})
     found.error("found %s and %d", marker, 900123456789)
@@ -124,7 +124,7 @@ def by_arguments_of_the_standard_library(marker: str) -> None:
 
 
 def by_a_text_of_the_standard_library(marker: str) -> None:
-    found = logging.getLogger("some.library")
+    found = logging.getLogger("some.package")
     found.error(f"found {marker}")
     found.error(marker, extra={"reason": marker, "name_of_citizen": marker, marker: marker})
     found.error("%s", marker, stack_info=True)
@@ -143,8 +143,8 @@ def by_exceptions(marker: str) -> None:
         logger().exception("it failed", error=error)
         logger().error("it failed", exc_info=error)
         logger().error("it failed", exc_info=(type(error), error, error.__traceback__))
-        logging.getLogger("some.library").exception("it failed")
-        logging.getLogger("some.library").error("it failed: %s", error, exc_info=True)
+        logging.getLogger("some.package").exception("it failed")
+        logging.getLogger("some.package").error("it failed: %s", error, exc_info=True)
         group = ExceptionGroup(marker, [error, KeyError(marker)])
         logger().error("it failed", exc_info=group)
         sys.excepthook(type(error), error, error.__traceback__)
@@ -171,7 +171,7 @@ def by_warnings(marker: str) -> None:
 def by_the_context(marker: str) -> None:
     token = current_transaction.set(marker)
     logger().info("at work")
-    logging.getLogger("some.library").error("at work")
+    logging.getLogger("some.package").error("at work")
     current_transaction.reset(token)
 
 
@@ -213,9 +213,9 @@ def test_a_name_without_accents_gets_in_only_where_a_code_is_expected(
 ) -> None:
     """A plain word under a listed name cannot be told from a code; by every other way it stays out."""
     if way is by_a_text_of_the_standard_library:
-        logging.getLogger("some.library").error(f"found {PLAIN_NAME}")
+        logging.getLogger("some.package").error(f"found {PLAIN_NAME}")
     elif way is by_arguments_of_the_standard_library:
-        logging.getLogger("some.library").error("found %s", PLAIN_NAME)
+        logging.getLogger("some.package").error("found %s", PLAIN_NAME)
     elif way is by_the_context:
         logger().info("found", citizen=PLAIN_NAME, causes=[{"name": PLAIN_NAME}])
     else:
@@ -326,7 +326,7 @@ def test_below_the_level_nothing_is_done(lines: Lines) -> None:
         __str__ = __repr__
 
     logger().debug("found", reason=Loud())
-    logging.getLogger("some.library").debug("found %s", Loud())
+    logging.getLogger("some.package").debug("found %s", Loud())
     logging.getLogger("aiokafka.conn").info("found %s", Loud())
     logging.getLogger("uvicorn.access").info("GET /v1/members?name=x")
     assert lines() == []
@@ -354,7 +354,7 @@ def test_what_cannot_be_logged_is_said_and_does_no_harm(lines: Lines) -> None:
 
 def test_libraries_that_name_topics_and_hosts_are_readable(lines: Lines) -> None:
     logging.getLogger("aiokafka.cluster").error("Topic %s not found, node %d: %s", "ngsp.outcomes", 1, OSError("h"))
-    logging.getLogger("some.library").error("Took %.1f of %d", 1.25, 3)
+    logging.getLogger("some.package").error("Took %.1f of %d", 1.25, 3)
     assert [line["event"] for line in lines()] == ["Topic ngsp.outcomes not found, node 1: OSError", "Took 1.2 of 3"]
 
 

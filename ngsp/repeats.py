@@ -9,14 +9,12 @@ import asyncpg
 
 from ngsp.conclusion import no_answer
 from ngsp.errors import (
-    Expired,
     IdempotencyMismatch,
     KeyExpired,
     KeyInFlight,
     LogUnavailable,
     NgspError,
     NoAnswer,
-    OutcomeUnknown,
     ReplyErased,
 )
 from ngsp.registry.model import Service
@@ -84,12 +82,8 @@ class Repeats:
 
 def _again(code: str, provider_code: str, service: Service) -> NgspError:
     """The stored error as it was told first."""
-    error = no_answer(service).error if code == NoAnswer.code else error_of(code, provider_code)
-    assert error is not None
-    if isinstance(error, Expired | OutcomeUnknown):
-        unknown = isinstance(error, OutcomeUnknown)
-        error.members |= {"outcome_unknown": unknown, "safe_to_repeat": not unknown}
-    return error
+    again = error_of(code, provider_code)
+    return (no_answer(service).error or again) if code == NoAnswer.code else again
 
 
 def _of(error: NgspError, transaction: str) -> NgspError:

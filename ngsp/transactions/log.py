@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
-from ngsp.errors import ERRORS, BadReply, LogUnavailable, NgspError
+from ngsp.errors import ERRORS, BadReply, Expired, LogUnavailable, NgspError, NoAnswer
 from ngsp.messages import Mode
 from ngsp.registry.model import Grant
 from ngsp.text import Text
@@ -280,7 +280,10 @@ class TransactionLog:
 def error_of(code: str, provider_code: str) -> NgspError:
     """The stored outcome as the error a repeat is answered with."""
     kind = ERRORS.get(code, BadReply)
-    members = {"provider_code": provider_code} if provider_code else {}
+    members: dict[str, str | bool] = {"provider_code": provider_code} if provider_code else {}
+    if issubclass(kind, NoAnswer):
+        unknown = kind is not Expired
+        members |= {"outcome_unknown": unknown, "safe_to_repeat": not unknown}
     return kind(members=members, retry_after_s=1 if kind.status in (429, 502, 503) else None)
 
 

@@ -18,6 +18,7 @@ from tests.support.installation import Installation
 
 SUBMISSIONS = ("H41/post-entry/v1", "H41/send-notice/v1")
 QUERY = "H41/read-entry/v1"
+QUERY_WAIT_S = 8
 CALL_TIMEOUT_S = 12.0
 PATIENCE_S = 120.0
 """How long a client goes on with one submission."""
@@ -121,7 +122,9 @@ class Load:
     ) -> httpx.Response | None:
         gateway = chance.choice(self._installation.gateways)
         try:
-            answer = await self._installation.call(service, body, gateway=gateway, key=key, timeout_s=CALL_TIMEOUT_S)
+            answer = await self._installation.call(
+                service, body, gateway=gateway, key=key, timeout_s=CALL_TIMEOUT_S, Prefer=f"wait={QUERY_WAIT_S}"
+            )
         except httpx.HTTPError as error:
             self.told.answers[type(error).__name__] += 1
             return None

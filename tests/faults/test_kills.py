@@ -1,0 +1,28 @@
+"""Twenty kills under load: nothing acknowledged is lost, no effect doubled, every transaction ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ngsp.local.kafka import LocalKafka
+from ngsp.local.postgres import LocalPostgres
+from tests.faults.kills import chosen_seed, fault_installation, rampage
+
+KILLS = 20
+
+
+async def test_nothing_is_lost_and_nothing_doubled(
+    own_postgres: LocalPostgres, own_kafka: LocalKafka, tmp_path: Path
+) -> None:
+    """`NGSP_SEED` repeats the kills of a run; `make chaos` makes a thousand."""
+    seed = chosen_seed()
+    print(f"seed {seed}")
+    installation, ledger_url, notices = await fault_installation(tmp_path, own_postgres, own_kafka)
+    async with installation:
+        result = await rampage(installation, ledger_url, notices, seed=seed, kills=KILLS, say=print)
+    print(result)
+    assert result.account.faults == [], f"{result}\nlogs in {tmp_path / 'logs'}"
+    assert result.kills.total() == KILLS
+    assert min(result.in_flight) > 0
+    assert set(result.kills) == {"gateway", "adapter", "kafka", "postgres"}
+    assert result.account.outcomes["succeeded"] > 0

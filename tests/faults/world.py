@@ -29,10 +29,12 @@ class World:
         self._number = 0
 
     @classmethod
-    async def make(cls, folder: Path, postgres: LocalPostgres, kafka: LocalKafka, gateways: int = 1) -> World:
-        """Not yet open."""
+    async def make(
+        cls, folder: Path, postgres: LocalPostgres, kafka: LocalKafka, gateways: int = 1, **settings: str
+    ) -> World:
+        """Not yet open. `settings`: of the gateways, by the names of their variables."""
         installation, ledger_url, _ = await fault_installation(
-            folder, postgres, kafka, adapters=ADAPTERS, gateways=gateways
+            folder, postgres, kafka, adapters=ADAPTERS, gateways=gateways, settings=settings
         )
         return cls(installation, ledger_url)
 

@@ -1,0 +1,179 @@
+"""Gateways and adapters that end: by SIGTERM under load, cut off in the middle, pushed aside by their successor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import httpx
+import orjson
+import pytest
+
+from ngsp.cli import FENCED_EXIT
+from ngsp.local.kafka import LocalKafka
+from ngsp.local.postgres import LocalPostgres
+from ngsp.local.programs import free_port
+from ngsp.transactions import entry
+from tests.faults.reconcile import open_work
+from tests.faults.world import POST, READ, World
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.postgres
+
+DRAIN_TIMEOUT_S = 4
+REFUSED = "connection refused"
+
+
+@pytest.fixture(scope="module")
+async def module_world(
+    own_postgres: LocalPostgres, own_kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[World]:
+    folder = tmp_path_factory.mktemp("drain")
+    world = await World.make(folder, own_postgres, own_kafka, 2, NGSP_DRAIN_TIMEOUT_S=str(DRAIN_TIMEOUT_S))
+    async with world.installation:
+        yield world
+
+
+@pytest.fixture
+async def world(module_world: World) -> AsyncIterator[World]:
+    """Everything runs again after each test."""
+    yield module_world
+    await module_world.all_up()
+
+
+async def in_flight(world: World, number: int) -> None:
+    async def found() -> bool:
+        return await open_work(world.installation) >= number
+
+    await until(found, f"{number} calls in flight")
+
+
+async def nothing_open(world: World) -> None:
+    async def found() -> bool:
+        return await open_work(world.installation) == 0
+
+    await until(found, "every transaction to end")
+
+
+async def answer_of(world: World) -> str:
+    """What a caller gets that comes now, on a connection of its own: a status and code, or no connection."""
+    headers = {"Authorization": f"Bearer {await world.installation.token()}", "Ngsp-Purpose": "testing"}
+    try:
+        async with httpx.AsyncClient(timeout=10.0) as caller:
+            url = f"{world.installation.url('gateway-1')}/v1/services/{READ}"
+            answer = await caller.post(url, json=world.body(), headers=headers)
+    except httpx.ConnectError:
+        return REFUSED
+    return "200" if answer.status_code == 200 else f"{answer.status_code} {answer.json()['code']}"
+
+
+async def test_a_gateway_finishes_what_it_has_and_takes_nothing_new(world: World) -> None:
+    installation = world.installation
+    calls = [asyncio.create_task(installation.call(READ, world.body(delay_ms=1_500))) for _ in range(20)]
+    await in_flight(world, 20)
+    sent = [await world.submit(POST, delay_ms=300) for _ in range(5)]
+    stopping = asyncio.create_task(installation.stop("gateway-1"))
+    told: Counter[str] = Counter()
+    while not stopping.done():
+        told[await answer_of(world)] += 1
+    assert await stopping == 0
+    answers = await asyncio.gather(*calls)
+    assert Counter(answer.status_code for answer in answers) == {200: 20}
+    assert set(told) - {"200", "503 draining", REFUSED} == set(), told
+    assert told["503 draining"] + told[REFUSED] > 0
+    await nothing_open(world)  # the submissions by the other gateway
+    for tx in sent:
+        assert await world.endings(tx) == [entry.SUCCEEDED]
+        assert await world.in_ledger(tx) == 1
+    for answer in answers:
+        assert await installation.kinds(answer.headers["Ngsp-Transaction"]) == [entry.ACCEPTED, entry.SUCCEEDED]
+
+
+async def test_a_call_that_takes_longer_than_the_drain_ends_as_unknown(world: World) -> None:
+    """And though its gateway never comes back: the other one closes it."""
+    installation = world.installation
+    call = asyncio.create_task(installation.call(READ, world.body(delay_ms=8_000)))
+    await in_flight(world, 1)
+    assert await installation.stop("gateway-1") == 0
+    answer = await call
+    assert (answer.status_code, answer.json()["code"]) == (503, "draining")
+    tx = await installation.value("SELECT tx::text FROM entries WHERE kind = 1 ORDER BY at DESC LIMIT 1")
+    await world.ended(tx, entry.UNKNOWN)
+
+
+async def test_an_adapter_finishes_what_it_has(world: World) -> None:
+    installation = world.installation
+    sent = [await world.submit(POST, delay_ms=1_000) for _ in range(12)]
+
+    async def in_work() -> bool:
+        begun = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
+        return int(await installation.value(begun, url=world.ledger_url)) >= 4
+
+    await until(in_work, "effects to be in work")
+    before = await world.ledger_size()
+    assert await installation.stop("ledger") == 0
+    assert await world.ledger_size() >= before + 4
+    assert world.logged("adapter stopped", "ledger") >= 1
+    await installation.start("ledger")
+    await nothing_open(world)
+    for tx in sent:
+        assert await world.endings(tx) == [entry.SUCCEEDED]
+        assert await world.in_ledger(tx) == 1
+
+
+async def test_an_adapter_answers_the_queries_it_has(world: World) -> None:
+    installation = world.installation
+    before = world.logged("begun", "reading")
+    calls = [asyncio.create_task(installation.call(READ, world.body(delay_ms=1_000))) for _ in range(10)]
+    await until(lambda: world.logged("begun", "reading") == before + 10, "the adapter to have them all")
+    stopping = asyncio.create_task(installation.stop("reading"))
+    answers = await asyncio.gather(*calls)
+    assert await stopping == 0
+    assert Counter(answer.status_code for answer in answers) == {200: 10}
+
+
+async def test_a_caller_that_goes_away_does_not_stop_the_entry(world: World) -> None:
+    installation = world.installation
+    body = orjson.dumps(world.body(delay_ms=1_000))
+    head = (
+        f"POST /v1/services/{READ} HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {await installation.token()}\r\nNgsp-Purpose: testing\r\nNgsp-Officer: gone-away\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    _, writer = await asyncio.open_connection("127.0.0.1", installation.ports["gateway-1"])
+    writer.write(head.encode() + body)
+    await writer.drain()
+    by_officer = """SELECT tx::text FROM entries WHERE kind = 1
+        AND convert_from(body, 'UTF8')::jsonb->'call'->>'officer' = 'gone-away'"""
+
+    async def accepted() -> bool:
+        return await installation.value(by_officer) is not None
+
+    await until(accepted, "the call to be accepted")
+    writer.transport.abort()
+    await world.ended(await installation.value(by_officer), entry.SUCCEEDED)
+
+
+async def test_of_two_processes_of_one_name_the_older_ends(world: World) -> None:
+    installation = world.installation
+    calls = [asyncio.create_task(installation.call(READ, world.body(delay_ms=2_500))) for _ in range(10)]
+    await in_flight(world, 10)
+    open_now = await installation.rows("""
+        SELECT tx::text AS tx FROM entries e WHERE kind = 1
+        AND NOT EXISTS (SELECT 1 FROM entries t WHERE t.tx = e.tx AND t.kind BETWEEN 3 AND 7)""")
+    port = free_port()
+    environment = installation.gateway_environment("gateway-1") | {"NGSP_PORT": str(port)}
+    await installation.programs.start("twin", ["-m", "ngsp", "serve"], environment)
+    older = installation.programs.running["gateway-1"]
+    async with asyncio.timeout(30):
+        assert await older.wait() == FENCED_EXIT
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert {answer.status_code for answer in answers if isinstance(answer, httpx.Response)} <= {503, 504}
+    await nothing_open(world)
+    for row in open_now:
+        endings = await world.endings(row["tx"])
+        assert endings in ([entry.UNKNOWN], [entry.UNKNOWN, entry.RESOLVED]), endings
+    async with httpx.AsyncClient() as caller:
+        assert (await caller.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200
+    assert await installation.stop("twin") == 0

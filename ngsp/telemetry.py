@@ -68,7 +68,7 @@ def configure_logging(level: str) -> None:
         processors=[_structlog_line],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=_Named,
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,  # what is configured last holds for every logger
     )
     root = logging.getLogger()
     root.handlers[:] = [_Bridge()]

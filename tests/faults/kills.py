@@ -110,7 +110,8 @@ def kind_of(installation: Installation, name: str) -> str:
 
 
 class Killer:
-    """Each victim is killed, left dead for a moment and started again; the next may be killed before it is back."""
+    """Each victim is killed, left dead for a moment and started again; every other time the next one is killed before
+    that has come back."""
 
     def __init__(self, installation: Installation, chance: random.Random) -> None:
         self._installation, self._chance = installation, chance
@@ -122,7 +123,8 @@ class Killer:
         """Kill each of `names` in turn and wait until all are back."""
         for name in names:
             await asyncio.sleep(self._chance.uniform(0.2, 2.5))
-            await self._settled(name)
+            for other in list(self._returning) if self._chance.random() < 0.5 else [name]:
+                await self._settled(other)
             found = await self._work_in_flight()
             await self._installation.kill(name)
             self.kills[kind_of(self._installation, name)] += 1

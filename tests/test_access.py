@@ -235,6 +235,7 @@ def test_authorise_agrees_with_the_oracle(case: Case) -> None:
     assert found == expected
 
 
+@pytest.mark.long
 def test_authorise_agrees_with_the_oracle_in_a_hundred_thousand_cases_more() -> None:
     """And no verdict is rare among them, so that agreement means something."""
     draw = random.Random(63_2024)

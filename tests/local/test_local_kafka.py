@@ -80,6 +80,7 @@ async def test_carries_messages_on_loopback_and_makes_no_topic_by_itself(kafka: 
         await admin.close()
 
 
+@pytest.mark.long
 async def test_a_killed_broker_comes_back_at_its_address_with_its_data(broker: LocalKafka) -> None:
     await _make_topic(broker.bootstrap, "kept")
     sent = [str(number).encode() for number in range(50)]
@@ -99,6 +100,7 @@ async def test_a_killed_broker_comes_back_at_its_address_with_its_data(broker: L
     assert await _read(address, "kept", 51) == [*sent, b"again"]
 
 
+@pytest.mark.long
 async def test_a_folder_has_one_owner(broker: LocalKafka) -> None:
     with pytest.raises(LocalServerError) as refusal:
         await LocalKafka(broker.folder).start()
@@ -129,6 +131,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.long
 async def test_a_broker_whose_owner_was_killed_ends_by_itself(kafka_programs_present: None, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _OWNER_WHO_DIES, str(tmp_path)],

@@ -2,7 +2,8 @@
 
 Facts this is built on: `max_batch_size` must be large for latency under load; linger 0; the future that `send` gives
 must be watched; record headers come back as a tuple; a manually assigned consumer and the producer recover by
-themselves after a broker's restart, a group consumer may stop without a word and is then made anew.
+themselves after a broker's restart, a group consumer may stop without a word and is then made anew; while a partition
+has no leader the producer asks for metadata without a pause, thousands of times a second, unless it is held back.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ PROBE_EVERY_S = 1.0
 PROBE_TIMEOUT_S = 3.0
 REQUEST_TIMEOUT_MS = 5_000
 LEADER_TIMEOUT_S = 20.0
+METADATA_PAUSE_S = 0.1
 MAX_BATCH_BYTES = 128 * 1024
 LARGEST_MESSAGE_BYTES = 2 * 1024 * 1024
 
@@ -90,6 +92,7 @@ class KafkaBus:
         )
         try:
             await producer.start()
+            producer.client.force_metadata_update = _Paced(producer.client.force_metadata_update)
         except (KafkaError, OSError) as error:
             await producer.stop()
             raise BusUnavailable(retry_after_s=2, reason=f"no broker: {type(error).__name__}") from error
@@ -217,6 +220,28 @@ class KafkaBus:
         member = GroupMember(options, list(topics), group, handle, max_in_work)
         await member.start()
         return member
+
+
+class _Paced:
+    """Asks at most every `METADATA_PAUSE_S`; whoever asks meanwhile waits for the same answer."""
+
+    def __init__(self, ask: Callable[[], Awaitable[bool]]) -> None:
+        self._ask = ask
+        self._asking: asyncio.Task[bool] | None = None
+        self._next_at = 0.0
+
+    def __call__(self) -> asyncio.Future[bool]:
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask_in_time(), name="kafka metadata")
+        return asyncio.shield(self._asking)
+
+    async def _ask_in_time(self) -> bool:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._next_at - loop.time()))
+        try:
+            return await self._ask()
+        finally:
+            self._next_at = loop.time() + METADATA_PAUSE_S
 
 
 async def _until_led(admin: AIOKafkaAdminClient, topics: list[str]) -> None:

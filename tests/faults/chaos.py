@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -23,6 +24,18 @@ KILLS_IN_ROUND = 50
 def say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
+
+
+async def until_stopped(folder: Path, kills: int, seed: int, verbose: bool) -> int:
+    """`chaos`, which ends in order on SIGTERM and on Ctrl+C: no process stays behind."""
+    work = asyncio.create_task(chaos(folder, kills, seed, verbose))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, work.cancel)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        say("stopped")
+        return 130
 
 
 async def chaos(folder: Path, kills: int, seed: int, verbose: bool) -> int:
@@ -62,7 +75,7 @@ def main() -> int:
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="ngsp-chaos-"))
     seed = chosen_seed() if arguments.seed is None else arguments.seed
     say(f"seed {seed}, logs in {folder / 'logs'}")
-    failed = asyncio.run(chaos(folder, arguments.kills, seed, arguments.verbose))
+    failed = asyncio.run(until_stopped(folder, arguments.kills, seed, arguments.verbose))
     if not failed and arguments.folder is None:
         shutil.rmtree(folder)
     return failed

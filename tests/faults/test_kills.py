@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from ngsp.local.kafka import LocalKafka
 from ngsp.local.postgres import LocalPostgres
 from tests.faults.kills import chosen_seed, fault_installation, rampage
+
+pytestmark = pytest.mark.postgres
 
 KILLS = 20
 
 
 async def test_nothing_is_lost_and_nothing_doubled(
-    own_postgres: LocalPostgres, own_kafka: LocalKafka, tmp_path: Path
+    own_postgres: LocalPostgres, own_kafka: LocalKafka, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`NGSP_SEED` repeats the kills of a run; `make chaos` makes a thousand."""
     seed = chosen_seed()
-    print(f"seed {seed}")
+    with capsys.disabled():
+        print(f"\n{KILLS} kills, seed {seed}", flush=True)
     installation, ledger_url, notices = await fault_installation(tmp_path, own_postgres, own_kafka)
     async with installation:
         result = await rampage(installation, ledger_url, notices, seed=seed, kills=KILLS, say=print)
-    print(result)
+    with capsys.disabled():
+        print(result, flush=True)
     assert result.account.faults == [], f"{result}\nlogs in {tmp_path / 'logs'}"
     assert result.kills.total() == KILLS
     assert min(result.in_flight) > 0

@@ -49,6 +49,7 @@ async def serve_gateway(settings: Settings) -> bool:
         ready=ready,
         graceful_timeout_s=settings.drain_timeout_s,
         trusted_proxies=settings.trusted_proxies,
+        turn_away=door.turn_away,
     )
     return door.fenced
 

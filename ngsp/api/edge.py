@@ -86,6 +86,25 @@ def problem_of(code: str) -> bytes:
     return orjson.dumps(document)
 
 
+TurnedAway = tuple[bytes, int]
+"""A whole response, and how many bytes of the request's body are still to come."""
+
+
+class TurnsAway(Protocol):
+    """What may refuse a request unparsed; asked while the loop's time is before `until`."""
+
+    until: float
+
+    def answer(self, data: bytes, address: str, default_fields: list[tuple[bytes, bytes]]) -> TurnedAway | None: ...
+
+
+class _Nobody:
+    until = 0.0
+
+    def answer(self, data: bytes, address: str, default_fields: list[tuple[bytes, bytes]]) -> TurnedAway | None:
+        return None
+
+
 class Connection(Protocol):
     """What the clock needs of a connection: `deadline` in the loop's time, and what to do when it has passed."""
 
@@ -103,10 +122,12 @@ class Edge:
         *,
         problem: Callable[[str], bytes] = problem_of,
         on_refusal: Callable[[str, str], None],
+        turn_away: TurnsAway | None = None,
     ) -> None:
         self.limits = limits
         self.on_refusal = on_refusal
         self.draining = False
+        self.turn_away: TurnsAway = turn_away or _Nobody()
         self.now = 0.0
         self.empty = asyncio.Event()  # no connection is served
         self.empty.set()

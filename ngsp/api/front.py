@@ -14,6 +14,7 @@ import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ngsp.api.problems import render
+from ngsp.api.turnaway import TurnAway
 from ngsp.errors import (
     BodyTooLarge,
     Internal,
@@ -78,6 +79,7 @@ class FrontDoor:
         self._inner = inner
         self._parts: tuple[Exchange, Gate, Refusals, Metrics] | None = None
         self._on_drain: Callable[[], None] = _nothing
+        self.turn_away = TurnAway()
         self.fenced = False
         """Set where the gateway must end because another closed its work."""
 
@@ -86,6 +88,7 @@ class FrontDoor:
     ) -> None:
         """From now on calls are taken; before, they go to the inner application, which knows no such route."""
         self._parts, self._on_drain = (exchange, gate, refusals, metrics), on_drain
+        self.turn_away.open(gate, exchange.holder, refusals, metrics)
 
     async def drain(self) -> None:
         """Take nothing new; what is in flight goes on."""
@@ -107,7 +110,8 @@ class FrontDoor:
         ):
             await self._inner(scope, receive, send)
             return
-        await _Visit(scope, receive, send, *self._parts).run()
+        if await _Visit(scope, receive, send, *self._parts).run():
+            self.turn_away.begin()
 
 
 class _Visit:
@@ -136,7 +140,8 @@ class _Visit:
         self._id = ""
         self._who = ""
 
-    async def run(self) -> None:
+    async def run(self) -> bool:
+        """True where the gate refused it."""
         self._headers = _combined(self._scope["headers"])
         authorization = self._headers.get(b"authorization", b"")
         self._who = self._exchange.holder(authorization) or self._address()
@@ -145,7 +150,7 @@ class _Visit:
             self._refusals.count(refusal.code, self._address())
             self._metrics.refused(refusal.code)
             await self._fail(refusal)
-            return
+            return True
         self._id = uuid7()
         self._gate.enter(self._who)
         try:
@@ -162,6 +167,7 @@ class _Visit:
             await self._answer(answer)
         finally:
             self._gate.leave(self._who)
+        return False
 
     def _address(self) -> str:
         client = self._scope.get("client")

@@ -64,10 +64,13 @@ class GatewayProtocol(GatewayConnection):
         self._chunked = False
         self._body_bytes = 0  # as `_received`, without framing; of a chunked body
         self._dropped = 0
+        self._unread = 0  # of the body of a request that was turned away
 
     # Input
 
     def data_received(self, data: bytes) -> None:
+        if self.edge.turn_away.until > self.edge.now and self._turned_away(data):
+            return
         if len(data) > self._head_room:
             self._receive_in_parts(data)
             return
@@ -82,6 +85,36 @@ class GatewayProtocol(GatewayConnection):
             return
         self._parsing_stopped(stop, data)  # out here, for it parses again: in there, errors would lose their context
 
+    def _turned_away(self, data: bytes) -> bool:
+        """Whether `data`, between two requests of a quiet connection, is one request and was refused."""
+        edge, active = self.edge, self._active
+        if (
+            self._phase != BETWEEN
+            or (active is not None and not active.response_complete)
+            or self.flow.write_paused
+            or len(data) > self._head_room
+        ):
+            return False
+        turned = edge.turn_away.answer(data, self.address, self.server_state.default_headers)
+        if turned is None:
+            return False
+        answer, self._unread = turned
+        self.transport.write(answer)
+        self.deadline = edge.now + self._keep_alive_s
+        if self._unread:
+            self._head_room = -1
+            self.deadline = edge.later(self._limits.body_timeout_s)
+        return True
+
+    def _pass_over(self, data: memoryview) -> memoryview:
+        """Drops what belongs to the body of a request that was turned away; gives what comes after it."""
+        rest = data[self._unread :]
+        self._unread = max(0, self._unread - len(data))
+        if not self._unread:
+            self._head_room = self._limits.max_header_bytes
+            self.deadline = self.edge.later(self._keep_alive_s)
+        return rest
+
     def _receive_in_parts(self, data: bytes) -> None:
         """More than what is left for a head: parse up to there, then see whether it was a head at all."""
         if self._phase >= REFUSED:
@@ -90,6 +123,9 @@ class GatewayProtocol(GatewayConnection):
                 self.transport.abort()
         rest = memoryview(data)
         while rest and self._phase < REFUSED:
+            if self._unread:
+                rest = self._pass_over(rest)
+                continue
             part, rest = rest[: self._head_room], rest[self._head_room :]
             self.data_received(bytes(part))
 

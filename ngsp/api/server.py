@@ -23,7 +23,7 @@ from uvicorn.config import Config
 from uvicorn.lifespan.on import LifespanOn
 from uvicorn.server import ServerState
 
-from ngsp.api.edge import Edge, Limits, problem_of
+from ngsp.api.edge import Edge, Limits, TurnsAway, problem_of
 from ngsp.api.protocol import GatewayProtocol, protocol_factory
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ async def serve(
     uds: Path | None = None,
     problem: Callable[[str], bytes] = problem_of,
     trusted_proxies: str = "",
+    turn_away: TurnsAway | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, finishes what is in flight, and returns. To be called in the main thread.
 
@@ -64,11 +65,12 @@ async def serve(
     port). On the signal: `drain` (the application refuses new work), no more connections, requests in flight to their
     end, lifespan shutdown; drain and requests have `graceful_timeout_s` together. A second signal ends the process at
     once with code 1. `on_refusal` gets the code and the remote address of each refusal made below the application.
-    `trusted_proxies` are the addresses, separated by commas, whose `X-Forwarded-For` is believed.
+    `trusted_proxies` are the addresses, separated by commas, whose `X-Forwarded-For` is believed. `turn_away` may
+    refuse requests before they are parsed.
 
     Raises OSError where the address cannot be had, LifespanFailed, and what `drain` raises, after the shutdown.
     """
-    edge = Edge(limits, problem=problem, on_refusal=on_refusal)
+    edge = Edge(limits, problem=problem, on_refusal=on_refusal, turn_away=turn_away)
     server = _Server(app, edge, graceful_timeout_s=graceful_timeout_s, trusted_proxies=trusted_proxies)
     with _listening_socket(host, port, uds) as listener, _stopped_by_signals(server):
         await server.run(listener, drain=drain, ready=ready)
@@ -86,9 +88,10 @@ async def running(
     host: str = "127.0.0.1",
     port: int = 0,
     trusted_proxies: str = "",
+    turn_away: TurnsAway | None = None,
 ) -> AsyncIterator[str]:
     """For tests: the same server as a task of the running loop, without signals; gives `http://127.0.0.1:port`."""
-    edge = Edge(limits or Limits(), problem=problem, on_refusal=on_refusal)
+    edge = Edge(limits or Limits(), problem=problem, on_refusal=on_refusal, turn_away=turn_away)
     server = _Server(app, edge, graceful_timeout_s=graceful_timeout_s, trusted_proxies=trusted_proxies)
     listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     with _listening_socket(host, port, None) as listener:

@@ -267,7 +267,9 @@ async def _running(
     rows = await asyncpg.connect(settings.database_url.get_secret_value())
     try:
         async with (
-            running(door, limits=limits, on_refusal=door.refused_below, drain=door.drain) as base_url,
+            running(
+                door, limits=limits, on_refusal=door.refused_below, drain=door.drain, turn_away=door.turn_away
+            ) as base_url,
             httpx.AsyncClient(base_url=base_url, timeout=30, limits=httpx.Limits(max_connections=None)) as http,
         ):
             yield Rig(base_url, door, settings, provider, http, rows, secrets)

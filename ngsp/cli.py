@@ -116,8 +116,8 @@ def bus_init() -> None:
 
 @adapter_app.command("run", help=tr("Chạy một bộ kết nối trên Kafka.", "Run an adapter on Kafka."))
 def adapter_run(
-    module: Annotated[
-        str, typer.Argument(help=tr("Mô-đun, ví dụ", "Module, e.g.") + " adapters.g22_catalogue.adapter")
+    target: Annotated[
+        str, typer.Argument(help=tr("Mô-đun, thư mục hoặc bản khai (YAML).", "Module, folder or manifest (YAML)."))
     ],
 ) -> None:
     import uvloop
@@ -129,7 +129,7 @@ def adapter_run(
 
     configure_logging("INFO")
     try:
-        uvloop.run(run(module, AdapterSettings()))
+        uvloop.run(run(target, AdapterSettings()))
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
         names = ", ".join("NGSP_ADAPTER_" + "_".join(str(step) for step in fault["loc"]).upper() for fault in faults)

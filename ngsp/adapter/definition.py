@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ngsp.adapter.manifest import Manifest, ManifestError, ServiceManifest
+from ngsp.adapter.manifest import Manifest, ManifestError, ServiceManifest, load_manifest
 from ngsp.messages import Envelope, ReplyStatus, ServiceKey
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from ngsp.adapter.backends.base import Backend
 
 
 class AdapterError(Exception):
@@ -126,10 +129,22 @@ class Adapter:
         self.manifest = manifest
         self._serve: dict[str, Serve] = {}
         self._resources: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext
+        self.backend: Backend[Any, Any] | None = None
+        """The provider's system, where the manifest declares one."""
 
     @classmethod
-    def load(cls, path: Path) -> Adapter:
-        return cls(Manifest.load(path))
+    def load(cls, path: Path, environment: Callable[[str], str | None] = os.environ.get) -> Adapter:
+        """The adapter of a manifest; where that has a `backend`, services with `call` need no function.
+
+        ManifestError with every mistake in it. `environment`: where references to variables lead, when it is opened.
+        """
+        manifest, source = load_manifest(path)
+        adapter = cls(manifest)
+        if manifest.backend is not None:
+            from ngsp.adapter.declared import declare
+
+            declare(adapter, source, environment)
+        return adapter
 
     @property
     def id(self) -> str:
@@ -161,8 +176,14 @@ class Adapter:
         self._resources = asynccontextmanager(opens)
         return opens
 
-    def open_resources(self) -> AbstractAsyncContextManager[Any]:
-        return self._resources()
+    @asynccontextmanager
+    async def open_resources(self) -> AsyncIterator[Any]:
+        """Holds the back end and the author's resources open; gives the latter."""
+        async with AsyncExitStack() as stack:
+            if self.backend is not None:
+                await self.backend.open()
+                stack.push_async_callback(self.backend.close)
+            yield await stack.enter_async_context(self._resources())
 
     def function(self, path: str) -> Serve:
         """What serves `path`. ManifestError where a declared service has no function."""

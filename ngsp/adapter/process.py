@@ -10,7 +10,9 @@ import base64
 import binascii
 import contextlib
 import importlib
+import os
 import signal
+import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Literal
@@ -27,6 +29,7 @@ from ngsp.adapter.runner import AdapterRunner
 from ngsp.bus.kafka import KafkaBus, KafkaConnection
 from ngsp.errors import BusUnavailable
 from ngsp.registry.schemas import digest
+from ngsp.text import tr
 from ngsp.vault import Vault
 
 HEARTBEAT_EVERY_S = 5.0
@@ -89,15 +92,43 @@ class AdapterSettings(BaseSettings):
         )
 
 
-def find_adapter(module: str) -> Adapter:
-    """The `adapter` of `module` (e.g. `adapters.g22_catalogue`). ManifestError where there is none."""
+def find_adapter(target: str) -> Adapter:
+    """The adapter at `target`: a module (`adapters.g22_catalogue.adapter`), a folder, or a manifest.
+
+    A folder's is the `adapter` of its adapter.py, else what its manifest.yaml declares. ManifestError where there is
+    none.
+    """
+    path = Path(target)
+    if path.suffix in (".yaml", ".yml"):
+        return Adapter.load(path)
+    if path.is_dir():
+        if not (path / "adapter.py").exists():
+            return Adapter.load(path / "manifest.yaml")
+        target = _module_of(path / "adapter.py")
+    elif os.sep in target:
+        raise ManifestError(tr(f"{target}: không có thư mục này", f"{target}: there is no such folder"))
     try:
-        found = importlib.import_module(module).adapter
+        found = importlib.import_module(target).adapter
     except (ImportError, AttributeError) as error:
-        raise ManifestError(f"{module}: no adapter to import: {error}") from error
+        raise ManifestError(f"{target}: no adapter to import: {error}") from error
     if not isinstance(found, Adapter):
-        raise ManifestError(f"{module}: «adapter» is not an Adapter")
+        raise ManifestError(f"{target}: «adapter» is not an Adapter")
     return found
+
+
+def _module_of(file: Path) -> str:
+    """The name under which `file` can be imported; the folder above its packages is put on the path."""
+    file = file.resolve()
+    names, folder = [file.stem], file.parent
+    while (folder / "__init__.py").exists():
+        names.insert(0, folder.name)
+        folder = folder.parent
+    if len(names) == 1:  # in no package: the folder's own name keeps two `adapter.py` apart
+        names.insert(0, folder.name)
+        folder = folder.parent
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    return ".".join(names)
 
 
 class Registrar:
@@ -165,9 +196,9 @@ def _schema_versions(adapter: Adapter) -> dict[str, str]:
     }
 
 
-async def run(module: str, settings: AdapterSettings) -> None:
-    """Serve `module`'s adapter until SIGTERM or SIGINT."""
-    adapter = find_adapter(module)
+async def run(target: str, settings: AdapterSettings) -> None:
+    """Serve the adapter at `target` (see `find_adapter`) until SIGTERM or SIGINT."""
+    adapter = find_adapter(target)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):

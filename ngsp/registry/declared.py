@@ -28,9 +28,10 @@ from ngsp.registry.documents import (
     MemberDocument,
     ProposalDocument,
 )
+from ngsp.registry.manifest_files import read_manifest, registered, whole
 from ngsp.registry.model import Scope
 from ngsp.registry.texts import Wrong, found_faults
-from ngsp.registry.yamlfiles import DocumentError, Source, read_json, read_yaml
+from ngsp.registry.yamlfiles import DocumentError, Source, read_yaml
 from ngsp.text import Text
 
 KINDS = ("member", "client", "adapter", "agreement")
@@ -175,34 +176,10 @@ def _manifest(source: Source, value: dict[str, Any]) -> tuple[Source, dict[str, 
     if "manifest" in value:
         if value.keys() != {"kind", "manifest"} or not isinstance(value["manifest"], str):
             raise source.wrong("/manifest", Text("Chỉ ghi kind và manifest.", "Give kind and manifest only."))
-        documents = read_yaml(source.file.parent / value["manifest"])
-        if len(documents) != 1 or not isinstance(documents[0].value, dict):
-            raise source.wrong("/manifest", Text("Cần đúng một tài liệu.", "Must hold exactly one document."))
-        source = documents[0]
-        value = {**source.value, "kind": "adapter"}
-    value.pop("database_url_env", None)  # concerns the adapter's own process, not the registry
-    services = value.get("services")
-    if isinstance(services, list):
-        value["services"] = [
-            _service(source, index, service) if isinstance(service, dict) else service
-            for index, service in enumerate(services)
-        ]
-    return source, value
-
-
-def _service(source: Source, index: int, service: dict[str, Any]) -> dict[str, Any]:
-    found = dict(service)
-    for name in ("request_schema", "reply_schema"):
-        if isinstance(found.get(name), str):
-            found[name] = read_json(source, f"/services/{index}/{name}", found[name])
-    if isinstance(found.get("examples"), str):
-        place = f"/services/{index}/examples"
-        folder = source.file.parent / found["examples"]
-        if not folder.is_dir():
-            raise source.wrong(place, Text("Không có thư mục này.", "There is no such folder."))
-        files = sorted(file.name for file in folder.glob("*.json"))
-        found["examples"] = [read_json(source, place, str(Path(service["examples"]) / file)) for file in files]
-    return found
+        source = read_manifest(source.file.parent / value["manifest"])
+    else:
+        source = whole(source)
+    return source, {**registered(source.value), "kind": "adapter"}
 
 
 def _doubles(found: list[Declaration]) -> list[DocumentError]:

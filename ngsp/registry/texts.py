@@ -106,10 +106,11 @@ def found_faults(error: ValidationError, *, names: bool = False) -> Iterator[Fau
         path = list(found["loc"])
         if found["type"] == "extra_forbidden" and not names:
             path[-1] = "*"
-        yield Fault(pointer(path), _detail(found["type"], found.get("ctx", {})))
+        yield Fault(pointer(path), detail_of(found["type"], found.get("ctx", {})))
 
 
-def _detail(kind: str, context: dict[str, Any]) -> Text:
+def detail_of(kind: str, context: dict[str, Any]) -> Text:
+    """What an error of pydantic means, by its type and context; never its input."""
     cause = context.get("error")
     if isinstance(cause, Wrong):
         return cause.text
@@ -131,5 +132,9 @@ _DETAILS = {
     "greater_than": Text("Phải lớn hơn {gt}.", "Must be greater than {gt}."),
     "greater_than_equal": Text("Không được nhỏ hơn {ge}.", "Must be at least {ge}."),
     "less_than_equal": Text("Không được lớn hơn {le}.", "Must be at most {le}."),
+    "string_pattern_mismatch": Text("Phải có dạng {pattern}.", "Must be of the form {pattern}."),
+    "union_tag_invalid": Text("Phải là một trong: {expected_tags}.", "Must be one of: {expected_tags}."),
+    "union_tag_not_found": Text("Thiếu khóa {discriminator}.", "The key {discriminator} is missing."),
+    "unknown_key": Text("Không có khóa «{key}»: dùng {known}.", "There is no key '{key}': use {known}."),
     "finite_number": Text("Phải là số hữu hạn.", "Must be a finite number."),
 }

@@ -21,7 +21,6 @@ SCHEMA = {"type": "object", "additionalProperties": False}
 
 
 def service(**changes: Any) -> dict[str, Any]:
-    both = {"vi": "Tra cứu", "en": "Look-up"}
     found = {
         "service": "look-up",
         "version": "v1",
@@ -29,8 +28,8 @@ def service(**changes: Any) -> dict[str, Any]:
         "effect": "idempotent",
         "deadline_s": 5,
         "max_body_bytes": 65_536,
-        "title": both,
-        "description": both,
+        "title": {"vi": "Tra cứu", "en": "Look-up"},
+        "description": {"vi": "Tra cứu", "en": "Look-up"},
         "request_schema": "schemas/request.json",
         "reply_schema": "schemas/reply.json",
         **changes,
@@ -40,6 +39,11 @@ def service(**changes: Any) -> dict[str, Any]:
 
 def document(*services: Any, **changes: Any) -> dict[str, Any]:
     return {"id": "g22-office", "provider": "G22", "services": list(services) or [service()], **changes}
+
+
+@pytest.fixture(autouse=True)
+def english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NGSP_LANGUAGE", "en")
 
 
 @pytest.fixture
@@ -62,10 +66,11 @@ def write(tmp_path: Path) -> Callable[[Any], Path]:
 
 
 def complaint(path: Path) -> str:
+    """What is wrong with the manifest at `path`, one line for each mistake, each with its line in the file."""
     with pytest.raises(ManifestError) as found:
         Manifest.load(path)
     message = str(found.value)
-    assert message.startswith(f"{path}: "), message
+    assert all(re.match(re.escape(str(path)) + r":[0-9]+: ", line) for line in message.splitlines()), message
     return message
 
 
@@ -85,22 +90,24 @@ def test_the_providers_database_is_not_registered(write: Callable[[Any], Path]) 
 
 
 def test_a_file_that_is_missing(tmp_path: Path) -> None:
-    assert "No such file" in complaint(tmp_path / "manifest.yaml")
+    assert "(No such file or directory)" in complaint(tmp_path / "manifest.yaml")
 
 
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"id: [", r"line 1, column 6"),
-        (b"id: g22\n  provider: G22\n", r"line 2"),
-        (b"id: \xff\xfe", r"utf-8|unacceptable"),
-        (b"a: !!python/object/apply:os.getcwd []", r"line 1"),
-        (b"", r"mapping"),
-        (b"- id: g22", r"mapping"),
-        (b"just words", r"mapping"),
-        (b"id: g22\nservices: words", r"«services» must be a list"),
-        (b"id: g22", r"«services» must be a list"),
-        (b"id: g22\nservices: [words]", r"services\[0\] must be a mapping"),
+        (b"id: [", r":1: Not valid YAML"),
+        (b"id: g22\n  provider: G22\n", r":2: Not valid YAML"),
+        (b"id: \xff\xfe", r":1: The file must be UTF-8"),
+        (b"\na: !!python/object/apply:os.getcwd []", r":2: This YAML type"),
+        (b"id: g22\nprovider: G22\nid: g22", r":3: 'id' twice: drop one"),
+        (b"", r":1: Must hold exactly one document"),
+        (b"id: g22\n---\nid: g23", r":1: Must hold exactly one document"),
+        (b"- id: g22", r":1: Must hold exactly one document"),
+        (b"just words", r":1: Must hold exactly one document"),
+        (b"id: g22\nservices: words", r":2: /services: must be the list of services"),
+        (b"id: g22", r":1: /services: must be the list of services"),
+        (b"id: g22\nservices:\n  - words", r":3: /services/0: must map names to values"),
     ],
 )
 def test_a_file_that_is_no_manifest(write: Callable[[Any], Path], content: bytes, expected: str) -> None:
@@ -110,27 +117,31 @@ def test_a_file_that_is_no_manifest(write: Callable[[Any], Path], content: bytes
 @pytest.mark.parametrize(
     ("content", "place"),
     [
-        (document(id="../up"), "id"),
-        (document(provider="g22"), "provider"),
-        (document(provider="G22.01; DROP"), "provider"),
-        (document(database_url_env="postgresql://user:secret@host/db"), "database_url_env"),
-        (document(unknown=1), "unknown"),
-        ({**document(), "services": []}, "services"),
-        (document(service(), service(version="v2", mode="push")), "services.1.mode"),
-        (document(service(effect="exactly-once")), "services.0.effect"),
-        (document(service(service="Look_Up")), "services.0.service"),
-        (document(service(version="1")), "services.0.version"),
-        (document(service(deadline_s=0)), "services.0.deadline_s"),
-        (document(service(deadline_s=None)), "services.0.deadline_s"),
-        (document(service(title={"vi": "Chỉ tiếng Việt"})), "services.0.title.en"),
-        (document(service(max_body_bytes=1 << 40)), "services.0.max_body_bytes"),
-        (document(service(request_schema=None)), "services.0.request_schema"),
-        (document(service(retries=3)), "services.0.retries"),
+        (document(id="../up"), "/id"),
+        (document(provider="g22"), "/provider"),
+        (document(provider="G22.01; DROP"), "/provider"),
+        (document(database_url_env="postgresql://user:secret@host/db"), "/database_url_env"),
+        (document(unknown=1), "/unknown"),
+        ({**document(), "services": []}, "/services"),
+        (document(service(), service(version="v2", mode="push")), "/services/1/mode"),
+        (document(service(effect="exactly-once")), "/services/0/effect"),
+        (document(service(service="Look_Up")), "/services/0/service"),
+        (document(service(version="1")), "/services/0/version"),
+        (document(service(deadline_s=0)), "/services/0/deadline_s"),
+        (document(service(deadline_s=None)), "/services/0/deadline_s"),
+        (document(service(title={"vi": "Chỉ tiếng Việt"})), "/services/0/title/en"),
+        (document(service(max_body_bytes=1 << 40)), "/services/0/max_body_bytes"),
+        (document(service(request_schema=None)), "/services/0/request_schema"),
+        (document(service(retries=3)), "/services/0/retries"),
     ],
 )
 def test_a_field_that_is_wrong(write: Callable[[Any], Path], content: Any, place: str) -> None:
-    message = complaint(write(content))
+    path = write(content)
+    message = complaint(path)
     assert f": {place}: " in message
+    if place.count("/") > 1 and content["services"][0].keys() >= {place.split("/")[-1]}:
+        (line,) = (int(text.split(":")[1]) for text in message.splitlines())
+        assert place.split("/")[-1] in path.read_text("utf-8").splitlines()[line - 1]
     assert "secret" not in message
 
 
@@ -138,23 +149,22 @@ def test_a_field_that_is_wrong(write: Callable[[Any], Path], content: Any, place
 def test_a_schema_that_is_missing_or_no_json(write: Callable[[Any], Path], tmp_path: Path, name: str) -> None:
     second = service(version="v2", **{name: "schemas/none.json"})
     message = complaint(write(document(service(), second)))
-    assert f"services[1].{name}" in message
+    assert f": /services/1/{name}: " in message
     assert str(tmp_path / "schemas" / "none.json") in message
     (tmp_path / "schemas" / "none.json").write_text("{'single': 'quotes'}")
-    assert f"services[1].{name}" in complaint(write(document(service(), second)))
+    assert f": /services/1/{name}: " in complaint(write(document(service(), second)))
     (tmp_path / "schemas" / "none.json").write_text("[]")
     assert "must hold a JSON object" in complaint(write(document(service(), second)))
 
 
 def test_examples_that_are_missing_or_no_json(write: Callable[[Any], Path], tmp_path: Path) -> None:
-    assert "services[0].examples" in complaint(write(document(service(examples="schemas/none"))))
+    assert ": /services/0/examples: " in complaint(write(document(service(examples="schemas/none"))))
     (tmp_path / "schemas" / "examples" / "2.json").write_text("{")
     assert "2.json" in complaint(write(document(service(examples="schemas/examples"))))
 
 
 def test_one_service_twice(write: Callable[[Any], Path]) -> None:
     message = complaint(write(document(service(), service(version="v2"), service())))
-    assert ": services: " in message
     assert "look-up/v1 is declared twice" in message
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from ngsp.adapter import ManifestError
 from ngsp.adapter.process import AdapterSettings, find_adapter
+from tests.adapter.test_declared import MANIFEST
 
 SECRET = "planted-secret"
 
@@ -85,3 +86,25 @@ def test_a_module_without_an_adapter_is_named(module: str, complaint: str) -> No
 
 def test_an_adapter_is_found_by_its_module() -> None:
     assert find_adapter("adapters.g22_catalogue.adapter").id == "g22-catalogue"
+
+
+def test_a_folder_or_a_manifest_is_found(tmp_path: Path) -> None:
+    """A folder with adapter.py is that module, be it in a package or not; else its manifest is the adapter."""
+    by_name = find_adapter("adapters.g22_catalogue.adapter")
+    assert find_adapter("adapters/g22_catalogue") is by_name
+    folder = tmp_path / "g22_declared"
+    folder.mkdir()
+    manifest = folder / "manifest.yaml"
+    manifest.write_text(MANIFEST, "utf-8")
+    assert find_adapter(str(manifest)).id == find_adapter(str(folder)).id == "g12-small"
+    alone = tmp_path / "alone_adapter"
+    alone.mkdir()
+    text = "from pathlib import Path\nfrom ngsp.adapter import Adapter\n"
+    (alone / "adapter.py").write_text(text + f"adapter = Adapter.load(Path({str(manifest)!r}))\n", "utf-8")
+    assert find_adapter(str(alone)).id == "g12-small"
+
+
+@pytest.mark.parametrize("target", ["no/such/folder", "no/manifest.yaml"])
+def test_a_folder_that_is_not_there(target: str) -> None:
+    with pytest.raises(ManifestError, match=re.escape(target)):
+        find_adapter(target)

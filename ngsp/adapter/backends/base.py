@@ -1,0 +1,114 @@
+"""What every kind of back end is: opened once, compiled to one operation for each service, behind one breaker.
+
+A kind is a subclass of `Backend` in a module of its own. It says what it raises truthfully (see `Operation`);
+`ngsp.adapter.declared` decides what that means for a query or a submission, gives up in time, tries again and counts.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar
+
+import structlog
+from pydantic import Field
+
+from ngsp.adapter.breaker import Breaker, BreakerState
+from ngsp.adapter.definition import Request
+from ngsp.adapter.manifest import ServiceManifest
+from ngsp.adapter.models import Part
+from ngsp.adapter.outcomes import Kind
+from ngsp.adapter.references import Surroundings
+from ngsp.messages import Effect
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a back end answered. `status`: its own (HTTP status, SOAP fault code, number of rows); `body`: JSON-like."""
+
+    status: int | str
+    body: Any
+    headers: Mapping[str, str]
+
+
+class Operation(Protocol):
+    """One call of one service.
+
+    `root`: what the expressions of `call` see. Raises Unavailable (nothing was done), Interrupted (it may have been
+    done: the connection was lost, or the answer did not come whole), Failed (an answer that is none), MappingError
+    (the request gives no call). May be cancelled at any time, which counts as Interrupted.
+    """
+
+    async def __call__(self, request: Request, root: dict[str, Any]) -> Answer: ...
+
+
+class RetrySettings(Part):
+    """Tries of one call while its deadline lasts: again only where that can do nothing twice."""
+
+    attempts: Annotated[int, Field(ge=1, le=5)] = 2
+    wait_s: Annotated[float, Field(ge=0, le=10)] = 0.1
+
+
+class BreakerSettings(Part):
+    """`failures` in a row leave the system alone for `open_s`."""
+
+    failures: Annotated[int, Field(ge=1, le=1000)] = 5
+    open_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
+
+
+class BackendConfig(Part):
+    """What every kind takes under `backend:`."""
+
+    kind: str
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = 3.0
+    """Longest time of one call, within what the request has left."""
+    connect_timeout_s: Annotated[float, Field(gt=0, le=60)] = 1.0
+    connections: Annotated[int, Field(ge=1, le=1000)] = 64
+    """Calls at once; the others wait for their turn within their time."""
+    max_answer_bytes: Annotated[int, Field(ge=1, le=64 << 20)] = 1 << 20
+    retry: RetrySettings = RetrySettings()
+    breaker: BreakerSettings = BreakerSettings()
+
+
+SomeConfig = TypeVar("SomeConfig", bound=BackendConfig)
+SomeCall = TypeVar("SomeCall", bound=Part)
+
+
+class Backend(ABC, Generic[SomeConfig, SomeCall]):
+    """One provider's system. `config`: what the manifest says of it; `surroundings`: where its references lead.
+
+    `Config`, `Call`: the models of `backend:` and of a service's `call:`. `effects`: those it can keep.
+    """
+
+    Config: ClassVar[type[BackendConfig]]
+    Call: ClassVar[type[Part]]
+    effects: ClassVar[frozenset[Effect]] = frozenset(("idempotent", "uncertain"))
+
+    def __init__(self, config: SomeConfig, surroundings: Surroundings, name: str) -> None:
+        self.config, self.surroundings, self.name = config, surroundings, name
+        self.breaker = Breaker(threshold=config.breaker.failures, open_s=config.breaker.open_s, changed=self._say)
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Resolve references, open pools. ManifestError where the surroundings lack something. Connects to nothing."""
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+    @abstractmethod
+    def operation(self, service: ServiceManifest, call: SomeCall) -> Operation:
+        """The operation of one service, made before `open`. `Wrong` where `call` makes no sense for it."""
+
+    @abstractmethod
+    async def probe(self) -> None:
+        """Asks the system for something harmless; raises as an Operation does."""
+
+    def judge(self, answer: Answer) -> tuple[Kind, str]:
+        """Outcome and code of an answer that no rule of the manifest speaks of."""
+        return "ok", ""
+
+    def _say(self, state: BreakerState) -> None:
+        log.warning("breaker of a back end", adapter=self.name, state=state)

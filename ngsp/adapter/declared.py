@@ -1,0 +1,265 @@
+"""A manifest with a back end → the functions of an adapter: ask, judge the answer, map it.
+
+    request ─▶ call (expressions) ─▶ back end ─▶ outcomes: which answer is what ─▶ reply (expressions)
+
+One breaker for the back end counts its failures, not its *no*. What a lost answer means depends on the service: where
+a repeat does nothing twice (a query; a submission whose id the provider honours) it is *unavailable* and may be asked
+again, elsewhere *unknown*.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from pydantic import BaseModel, ValidationError
+
+from ngsp.adapter.backends import KINDS, backend_class
+from ngsp.adapter.backends.base import Answer, Backend, Operation
+from ngsp.adapter.breaker import BreakerOpen
+from ngsp.adapter.definition import (
+    Adapter,
+    AdapterError,
+    Failed,
+    Interrupted,
+    RecordNotFound,
+    Refused,
+    Request,
+    Serve,
+    Unavailable,
+)
+from ngsp.adapter.manifest import ManifestError, ServiceManifest
+from ngsp.adapter.mapping import ANSWER_ROOT, CALL_ROOT, Expression, MappingError, Root, Scope, Shape, Template
+from ngsp.adapter.models import Part, mistake, mistakes
+from ngsp.adapter.outcomes import Kind, Rule, decide
+from ngsp.adapter.references import Surroundings
+from ngsp.registry.texts import Wrong
+from ngsp.registry.yamlfiles import DocumentError, Source
+from ngsp.text import Text
+
+ANSWER_MARGIN_S = 0.1
+"""Left of the request's time for the answer to travel back."""
+FAIR_CALL_S = 1.0
+"""A call given less says nothing about the system when it runs out of time: callers in haste open no breaker."""
+TIMEOUT = "backend-timeout"
+
+_ERRORS: dict[Kind, type[AdapterError]] = {
+    "not-found": RecordNotFound,
+    "refused": Refused,
+    "failed": Failed,
+    "retry": Unavailable,
+}
+_NO_RETRY = frozenset((TIMEOUT, "backend-left-alone"))
+
+
+class _Answering(Part):
+    reply: Shape | None = None
+    outcomes: tuple[Rule, ...] = ()
+
+
+def declare(adapter: Adapter, source: Source, environment: Callable[[str], str | None]) -> None:
+    """Gives `adapter` its back end and a function for each service with `call`. ManifestError with every mistake."""
+    wrong: list[DocumentError] = []
+    backend = _backend(adapter, source, environment, wrong)
+    if backend is not None:
+        for index, service in enumerate(adapter.manifest.services):
+            serve = _function(adapter, backend, source, index, service, wrong)
+            if serve is not None:
+                adapter.service(service.service, service.version)(serve)
+    if wrong or backend is None:
+        raise ManifestError(mistakes=wrong)
+    adapter.backend = backend
+
+
+def _backend(
+    adapter: Adapter, source: Source, environment: Callable[[str], str | None], wrong: list[DocumentError]
+) -> Backend[Any, Any] | None:
+    written = adapter.manifest.backend or {}
+    kind = written.get("kind")
+    if kind not in KINDS:
+        known = ", ".join(KINDS)
+        wrong.append(
+            mistake(source, "/backend/kind", Text(f"Phải là một trong: {known}.", f"Must be one of: {known}."))
+        )
+        return None
+    found = backend_class(kind)
+    try:
+        config = found.Config.model_validate(written)
+    except ValidationError as error:
+        wrong += mistakes(source, "/backend", error, written)
+        return None
+    return found(config, Surroundings(source.file.parent, environment), adapter.id)
+
+
+def _function(
+    adapter: Adapter,
+    backend: Backend[Any, Any],
+    source: Source,
+    index: int,
+    service: ServiceManifest,
+    wrong: list[DocumentError],
+) -> Serve | None:
+    """The function of one service; None where it has no `call`, or where something is wrong with it."""
+    place = f"/services/{index}"
+    if service.call is None:
+        return None
+    before = len(wrong)
+    tables = adapter.manifest.tables
+    call = _read(backend.Call, service.call, Scope(CALL_ROOT, tables), source, f"{place}/call", wrong)
+    answering = {"reply": service.reply, "outcomes": service.outcomes}
+    if service.reply is None:
+        del answering["reply"]
+    answers = _read(_Answering, answering, Scope(ANSWER_ROOT, tables), source, place, wrong)
+    if call is None or answers is None:
+        return None
+    if service.effect not in backend.effects:
+        known = ", ".join(sorted(backend.effects))
+        wrong.append(mistake(source, f"{place}/effect", Text(f"Phải là: {known}.", f"Must be: {known}.")))
+    if service.mode == "submission" and service.effect == "idempotent" and "id" not in _reads(call):
+        wrong.append(
+            mistake(
+                source,
+                f"{place}/call",
+                Text(
+                    "Dịch vụ nộp với effect idempotent phải gửi mã giao dịch: hãy dùng id, ví dụ "
+                    "headers: {Idempotency-Key: id}; nếu hệ thống không nhận mã, ghi effect: uncertain.",
+                    "A submission with effect idempotent must pass the transaction's id: use id, such as "
+                    "headers: {Idempotency-Key: id}; where the system honours none, write effect: uncertain.",
+                ),
+            )
+        )
+    try:
+        operation = backend.operation(service, call)
+    except Wrong as error:
+        wrong.append(mistake(source, f"{place}/call", error.text))
+        return None
+    return Declared(backend, operation, service, answers) if len(wrong) == before else None
+
+
+def _read(model: type[Part], value: Any, scope: Scope, source: Source, place: str, wrong: list[DocumentError]) -> Any:
+    try:
+        return model.model_validate(value, context=scope)
+    except ValidationError as error:
+        wrong += mistakes(source, place, error, value)
+        return None
+
+
+def _reads(value: Any) -> frozenset[str]:
+    """The members of the root that the expressions in `value` read."""
+    if isinstance(value, Expression | Shape | Template):
+        return value.reads
+    if isinstance(value, BaseModel):
+        below: list[Any] = [getattr(value, name) for name in type(value).model_fields]
+    elif isinstance(value, dict):
+        below = list(value.values())
+    elif isinstance(value, list | tuple):
+        below = list(value)
+    else:
+        return frozenset()
+    return frozenset[str]().union(*map(_reads, below))
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """Serves one service from one back end."""
+
+    backend: Backend[Any, Any]
+    operation: Operation
+    service: ServiceManifest
+    answers: _Answering
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether asking twice does nothing twice."""
+        return self.service.mode == "query" or self.service.effect == "idempotent"
+
+    async def __call__(self, request: Request) -> object:
+        payload = request.payload
+        answer = await self._asked(request, payload)
+        if self.answers.reply is None:
+            return answer.body
+        try:
+            return self.answers.reply(_root(answer, payload, request.id))
+        except MappingError:
+            raise Failed("off-contract") from None
+
+    async def _asked(self, request: Request, payload: Any) -> Answer:
+        """The answer that is a reply; tried again while there is time and a repeat does no harm."""
+        root = {
+            "payload": payload,
+            "id": request.id,
+            "purpose": request.purpose,
+            "officer": request.officer,
+            "dossier": request.dossier,
+            "deadline": request.deadline.isoformat(),
+        }
+        retry = self.backend.config.retry
+        for left in range(retry.attempts - 1, -1, -1):
+            try:
+                return await self._tried(request, root)
+            except Unavailable as error:
+                wait_s = retry.wait_s * random.uniform(0.5, 1.5)
+                if not left or error.code in _NO_RETRY or request.remaining_s() < wait_s + FAIR_CALL_S:
+                    raise
+            await asyncio.sleep(wait_s)
+        raise AssertionError("the last try returns or raises")
+
+    async def _tried(self, request: Request, root: Root) -> Answer:
+        """One call behind the breaker, which counts what the system failed at, not its no."""
+        try:
+            permit = self.backend.breaker.admit()
+        except BreakerOpen:
+            raise Unavailable("backend-left-alone") from None
+        limit_s = min(self.backend.config.timeout_s, request.remaining_s() - ANSWER_MARGIN_S)
+        with permit:
+            try:
+                answer = await self._in_time(request, root, limit_s)
+                self._judge(answer, root)
+            except (RecordNotFound, Refused):
+                permit.succeeded()
+                raise
+            except (Unavailable, Failed, Interrupted) as error:
+                if error.code != TIMEOUT or limit_s >= FAIR_CALL_S:
+                    permit.failed()
+                raise
+            except MappingError:
+                raise Failed("no-call") from None
+            permit.succeeded()
+            return answer
+
+    async def _in_time(self, request: Request, root: Root, limit_s: float) -> Answer:
+        if limit_s <= 0:
+            raise Unavailable(TIMEOUT)
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self.operation(request, root)
+        except TimeoutError:
+            self._lost(TIMEOUT)
+        except Interrupted as error:
+            self._lost(error.code)
+
+    def _lost(self, code: str) -> NoReturn:
+        """It may have been done: to ask again, where a repeat does nothing twice."""
+        raise (Unavailable if self.repeatable else Interrupted)(code) from None
+
+    def _judge(self, answer: Answer, root: Root) -> None:
+        try:
+            found = decide(self.answers.outcomes, _root(answer, root["payload"], root["id"]))
+        except MappingError:
+            raise Failed("off-contract") from None
+        kind, code = found or self.backend.judge(answer)
+        if kind != "ok":
+            raise _ERRORS[kind](code)
+
+
+def _root(answer: Answer, payload: Any, id: str) -> Root:
+    return {
+        "status": answer.status,
+        "body": answer.body,
+        "headers": answer.headers,
+        "payload": payload,
+        "id": id,
+    }

@@ -173,8 +173,13 @@ class Declared:
 
     @property
     def repeatable(self) -> bool:
-        """Whether asking twice does nothing twice."""
-        return self.service.mode == "query" or self.service.effect == "idempotent"
+        """Whether a call that was lost may be asked again: nothing is done twice, or nothing stays of it."""
+        return self.service.mode == "query" or self.service.effect != "uncertain"
+
+    @property
+    def attempts(self) -> int:
+        """A transaction in which a statement failed takes no second one; the whole comes again."""
+        return 1 if self.service.effect == "transactional" else self.backend.config.retry.attempts
 
     async def __call__(self, request: Request) -> object:
         payload = request.payload
@@ -197,7 +202,7 @@ class Declared:
             "deadline": request.deadline.isoformat(),
         }
         retry = self.backend.config.retry
-        for left in range(retry.attempts - 1, -1, -1):
+        for left in range(self.attempts - 1, -1, -1):
             try:
                 return await self._tried(request, root)
             except Unavailable as error:

@@ -27,6 +27,14 @@ class Text:
         return Text(vi=self.vi.format(**values), en=self.en.format(**values))
 
 
+class Wrong(ValueError):
+    """What is wrong with a value that somebody declared, and what to do; inside a pydantic validator, its finding."""
+
+    def __init__(self, text: Text) -> None:
+        super().__init__(text.en)
+        self.text = text
+
+
 def language_of(accept_language: str | None) -> Language:
     """The language an `Accept-Language` header asks for (RFC 9110 §12.5.4): `en` only where it outranks `vi`."""
     if not accept_language:

@@ -32,10 +32,10 @@ from ngsp.adapter.definition import (
     Unavailable,
 )
 from ngsp.adapter.manifest import ManifestError, ServiceManifest
-from ngsp.adapter.mapping import ANSWER_ROOT, CALL_ROOT, Expression, MappingError, Root, Scope, Shape, Template
 from ngsp.adapter.models import Part, mistake, mistakes
 from ngsp.adapter.outcomes import Kind, Rule, decide
 from ngsp.adapter.references import Surroundings
+from ngsp.mapping import ANSWER_ROOT, CALL_ROOT, Expression, MappingError, Root, Scope, Shape, Template
 from ngsp.registry.texts import Wrong
 from ngsp.registry.yamlfiles import DocumentError, Source
 from ngsp.text import Text

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ngsp.adapter.mapping import Expression, Root, Template
 from ngsp.adapter.models import Part
+from ngsp.mapping import Expression, Root, Template
 
 Kind = Literal["ok", "not-found", "refused", "failed", "retry"]
 

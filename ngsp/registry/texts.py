@@ -12,18 +12,11 @@ from pydantic import BaseModel, ValidationError
 
 from ngsp.errors import Fault, InvalidRegistration
 from ngsp.text import Text
+from ngsp.text import Wrong as Wrong
 
 MOST_FAULTS = 50
 HIDDEN_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
 """Controls, formats (bidi and zero-width characters among them), surrogates, private use, line separators."""
-
-
-class Wrong(ValueError):
-    """Raised inside a pydantic validator: `text` becomes the fault's detail."""
-
-    def __init__(self, text: Text) -> None:
-        super().__init__(text.en)
-        self.text = text
 
 
 def clean(value: str, *, lines: bool = False) -> str:

@@ -12,10 +12,10 @@ from pydantic import Field
 from ngsp.adapter.backends.base import Answer, Backend, BackendConfig, Operation
 from ngsp.adapter.definition import Failed, Interrupted, Request, Unavailable
 from ngsp.adapter.manifest import ManifestError, ServiceManifest
-from ngsp.adapter.mapping import Expression, PathTemplate, Shape
 from ngsp.adapter.models import Part
 from ngsp.adapter.outcomes import Kind
 from ngsp.adapter.references import Reference
+from ngsp.mapping import Expression, PathTemplate, Shape
 from ngsp.text import tr
 
 

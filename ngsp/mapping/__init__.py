@@ -1,4 +1,4 @@
-"""Expressions of a manifest: JMESPath (jmespath.org) with functions of ours, compiled once, when the manifest is read.
+"""Expressions in what people declare: JMESPath (jmespath.org) with functions of ours, compiled once, when it is read.
 
 `Expression` is one; `Shape` an object of them, as YAML nests them; `Template` a text with expressions in braces. They
 are types for pydantic models: `model_validate(…, context=Scope(…))` compiles, and what is wrong is refused there.
@@ -17,9 +17,8 @@ from jmespath import exceptions
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from ngsp.adapter.functions import functions_with
-from ngsp.registry.texts import Wrong
-from ngsp.text import Text
+from ngsp.mapping.functions import functions_with
+from ngsp.text import Text, Wrong
 
 LONGEST_EXPRESSION = 8_000
 

@@ -13,6 +13,7 @@ import httpx
 import orjson
 
 from ngsp.database import migrate
+from ngsp.demo.systems import ADAPTERS, DATABASES, PROGRAMS, PROVIDER_DATABASE, Database, Program
 from ngsp.local.kafka import LocalKafka
 from ngsp.local.postgres import LocalPostgres
 from ngsp.local.process import LocalServerError
@@ -22,14 +23,6 @@ from ngsp.text import Text, tr
 
 ROOT = Path(__file__).parents[2]
 REGISTRY = Path(__file__).parent / "registry"
-ADAPTERS = {
-    "g22-catalogue": "adapters.g22_catalogue.adapter",
-    "g12-enterprise": "adapters.g12_enterprise.adapter",
-    "g01-population": "adapters.g01_population.adapter",
-    "h41-civil-registry": "adapters.h41_civil_registry.adapter",
-}
-"""Adapter and its client → the module that holds it."""
-
 Say = Callable[[str], None]
 
 
@@ -43,6 +36,7 @@ class World:
         self.database_url = ""
         self.provider_url = ""
         self.bootstrap = ""
+        self._systems: dict[str, str] = {}
         self._stack = AsyncExitStack()
 
     async def open(self) -> None:
@@ -52,10 +46,7 @@ class World:
         self.bootstrap = bootstrap = await self._open_broker() if self._kafka else ""
         await self._apply_registry()
         self._stack.push_async_callback(self.programs.stop_all)
-        systems = {
-            "NGSP_H41_DATABASE_URL": self.provider_url,
-            "NGSP_G12_REGISTRY_URL": await self._enterprise_registry(),
-        }
+        systems = await self._open_systems()
         await self._open_gateway(bootstrap, systems)
         if bootstrap:
             await self._open_adapters(bootstrap, systems)
@@ -66,14 +57,16 @@ class World:
     async def _open_databases(self) -> None:
         if self._database:
             self.database_url = self.provider_url = self._database
+            self._systems = {database.variable: self._database for database in DATABASES}
         else:
             self._say(tr("Khởi động PostgreSQL nhúng …", "Starting the embedded PostgreSQL …"))
             server = LocalPostgres(self.data / "postgres", say=self._say)
             await server.start()
             self._stack.push_async_callback(server.stop)
-            for name in ("ngsp", "h41_registry"):
+            for name in ("ngsp", *(database.name for database in DATABASES)):
                 await server.create_database(name)
-            self.database_url, self.provider_url = server.url("ngsp"), server.url("h41_registry")
+            self.database_url, self.provider_url = server.url("ngsp"), server.url(PROVIDER_DATABASE)
+            self._systems = {database.variable: server.url(database.name) for database in DATABASES}
         await migrate(self.database_url)
 
     async def _open_broker(self) -> str:
@@ -106,15 +99,35 @@ class World:
     def secret_of(self, client: str) -> str:
         return self.secret_file(client).read_text("ascii").strip()
 
-    async def _enterprise_registry(self) -> str:
-        """The stand-in for the registry of enterprises; its address."""
-        ready = self.data / "enterprise-registry.json"
+    async def _open_systems(self) -> dict[str, str]:
+        """The providers' systems, all at once; what the adapters are told of them."""
+        self._say(tr("Khởi động các hệ thống của nơi cung cấp …", "Starting the providers' systems …"))
+        told = await asyncio.gather(
+            *(self._open_program(program) for program in PROGRAMS),
+            *(self._fill(database) for database in DATABASES if database.filled_by),
+        )
+        return self._systems | {name: value for found in told for name, value in found.items()}
+
+    async def _open_program(self, program: Program) -> dict[str, str]:
+        ready = self.data / f"{program.name}.json"
         ready.unlink(missing_ok=True)
-        arguments = ["-m", "adapters.g12_enterprise.registry_server", "--ready-file", str(ready)]
-        await self.programs.start("enterprise-registry", arguments, {})
-        await self.programs.until("enterprise-registry", partial(asyncio.to_thread, ready.exists))
+        await self.programs.start(program.name, ["-m", program.module, "--ready-file", str(ready)], program.environment)
+        await self.programs.until(program.name, partial(asyncio.to_thread, ready.exists))
         found: dict[str, Any] = orjson.loads(ready.read_bytes())
-        return str(found["url"])
+        return {variable: str(found[member]) for variable, member in program.variables.items()}
+
+    async def _fill(self, database: Database) -> dict[str, str]:
+        """Runs what fills the database to its end."""
+        url = self._systems[database.variable]
+        await self.programs.start(database.name, ["-m", database.filled_by, "--database-url", url], {})
+        if await self.programs.running.pop(database.name).wait():
+            log = self.programs.log(database.name)
+            raise LocalServerError(
+                Text("«{name}» không nạp được, xem {log}", "'{name}' was not filled, see {log}").format(
+                    name=database.name, log=log
+                )
+            )
+        return {}
 
     async def _open_gateway(self, bootstrap: str, systems: dict[str, str]) -> None:
         self._say(tr("Khởi động cổng …", "Starting the gateway …"))

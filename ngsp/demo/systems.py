@@ -1,0 +1,49 @@
+"""The providers' systems behind the sample adapters, as the demo runs them: small programs and databases.
+
+A program imports nothing of this project but its own folder; it takes `--ready-file PATH` and writes a JSON object
+there once it serves. A database is filled by `python -m MODULE --database-url URL`, which does nothing where the data
+are there already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+ADAPTERS = {
+    "g22-catalogue": "adapters.g22_catalogue.adapter",
+    "g12-enterprise": "adapters.g12_enterprise.adapter",
+    "g01-population": "adapters.g01_population.adapter",
+    "h41-civil-registry": "adapters.h41_civil_registry.adapter",
+}
+"""Adapter and its client → what `ngsp adapter run` is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A system as a process: `variables` of the adapters → the member of the ready file that they get.
+
+    `environment`: what the program is told, e.g. a password that it shall ask for.
+    """
+
+    name: str
+    module: str
+    variables: Mapping[str, str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A system as a database of its own: `variable` of the adapter gets its URL. `filled_by`: a module, or none."""
+
+    name: str
+    variable: str
+    filled_by: str = ""
+
+
+PROGRAMS = (
+    Program("enterprise-registry", "adapters.g12_enterprise.registry_server", {"NGSP_G12_REGISTRY_URL": "url"}),
+)
+DATABASES = (Database("h41_registry", "NGSP_H41_DATABASE_URL"),)
+PROVIDER_DATABASE = "h41_registry"
+"""Where the main job looks for the registered birth."""

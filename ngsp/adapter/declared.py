@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+import time
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
+import structlog
 from pydantic import BaseModel, ValidationError
 
 from ngsp.adapter.backends import KINDS, backend_class
-from ngsp.adapter.backends.base import Answer, Backend, Operation
+from ngsp.adapter.backends.base import Answer, Attempt, Backend, Operation
 from ngsp.adapter.breaker import BreakerOpen
 from ngsp.adapter.definition import (
     Adapter,
@@ -34,17 +35,19 @@ from ngsp.adapter.definition import (
 from ngsp.adapter.manifest import ManifestError, ServiceManifest
 from ngsp.adapter.models import Part, mistake, mistakes
 from ngsp.adapter.outcomes import Kind, Rule, decide
-from ngsp.adapter.references import Surroundings
-from ngsp.mapping import ANSWER_ROOT, CALL_ROOT, Expression, MappingError, Root, Scope, Shape, Template
-from ngsp.registry.texts import Wrong
+from ngsp.mapping import Expression, MappingError, Root, Scope, Shape, Template
 from ngsp.registry.yamlfiles import DocumentError, Source
-from ngsp.text import Text
+from ngsp.text import Text, Wrong
 
+CALL_ROOT = ("payload", "id", "purpose", "officer", "dossier", "deadline")
+"""What expressions in `call` may name."""
+ANSWER_ROOT = ("status", "body", "headers", "payload", "id")
+"""What expressions in `reply` and `outcomes` may name."""
 ANSWER_MARGIN_S = 0.1
 """Left of the request's time for the answer to travel back."""
 FAIR_CALL_S = 1.0
 """A call given less says nothing about the system when it runs out of time: callers in haste open no breaker."""
-TIMEOUT = "backend-timeout"
+TIMEOUT, LEFT_ALONE = "backend-timeout", "backend-left-alone"
 
 _ERRORS: dict[Kind, type[AdapterError]] = {
     "not-found": RecordNotFound,
@@ -52,7 +55,10 @@ _ERRORS: dict[Kind, type[AdapterError]] = {
     "failed": Failed,
     "retry": Unavailable,
 }
-_NO_RETRY = frozenset((TIMEOUT, "backend-left-alone"))
+_NO_RETRY = frozenset((TIMEOUT, LEFT_ALONE))
+
+
+log = structlog.get_logger(__name__)
 
 
 class _Answering(Part):
@@ -60,30 +66,27 @@ class _Answering(Part):
     outcomes: tuple[Rule, ...] = ()
 
 
-def declare(adapter: Adapter, source: Source, environment: Callable[[str], str | None]) -> None:
+def declare(adapter: Adapter, source: Source) -> None:
     """Gives `adapter` its back end and a function for each service with `call`. ManifestError with every mistake."""
     wrong: list[DocumentError] = []
-    backend = _backend(adapter, source, environment, wrong)
+    backend = _backend(adapter, source, wrong)
     if backend is not None:
         for index, service in enumerate(adapter.manifest.services):
             serve = _function(adapter, backend, source, index, service, wrong)
             if serve is not None:
                 adapter.service(service.service, service.version)(serve)
-    if wrong or backend is None:
+    if wrong:
         raise ManifestError(mistakes=wrong)
     adapter.backend = backend
 
 
-def _backend(
-    adapter: Adapter, source: Source, environment: Callable[[str], str | None], wrong: list[DocumentError]
-) -> Backend[Any, Any] | None:
+def _backend(adapter: Adapter, source: Source, wrong: list[DocumentError]) -> Backend[Any, Any] | None:
     written = adapter.manifest.backend or {}
     kind = written.get("kind")
     if kind not in KINDS:
         known = ", ".join(KINDS)
-        wrong.append(
-            mistake(source, "/backend/kind", Text(f"Phải là một trong: {known}.", f"Must be one of: {known}."))
-        )
+        text = Text(f"Phải là một trong: {known}.", f"Must be one of: {known}.")
+        wrong.append(mistake(source, "/backend/kind", text))
         return None
     found = backend_class(kind)
     try:
@@ -91,7 +94,7 @@ def _backend(
     except ValidationError as error:
         wrong += mistakes(source, "/backend", error, written)
         return None
-    return found(config, Surroundings(source.file.parent, environment), adapter.id)
+    return found(config, adapter.id)
 
 
 def _function(
@@ -189,7 +192,7 @@ class Declared:
         try:
             return self.answers.reply(_root(answer, payload, request.id))
         except MappingError:
-            raise Failed("off-contract") from None
+            raise self._nonsense("off-contract") from None
 
     async def _asked(self, request: Request, payload: Any) -> Answer:
         """The answer that is a reply; tried again while there is time and a repeat does no harm."""
@@ -201,13 +204,15 @@ class Declared:
             "dossier": request.dossier,
             "deadline": request.deadline.isoformat(),
         }
-        retry = self.backend.config.retry
         for left in range(self.attempts - 1, -1, -1):
             try:
                 return await self._tried(request, root)
-            except Unavailable as error:
-                wait_s = retry.wait_s * random.uniform(0.5, 1.5)
-                if not left or error.code in _NO_RETRY or request.remaining_s() < wait_s + FAIR_CALL_S:
+            except (Unavailable, Failed, Interrupted) as error:
+                place, kind = self.service.service, type(error).__name__
+                log.warning("a back end failed", service=place, error=kind, code=error.code, transaction=request.id)
+                wait_s = self.backend.config.retry.wait_s * random.uniform(0.5, 1.5)
+                again = isinstance(error, Unavailable) and error.code not in _NO_RETRY
+                if not left or not again or request.remaining_s() < wait_s + FAIR_CALL_S:
                     raise
             await asyncio.sleep(wait_s)
         raise AssertionError("the last try returns or raises")
@@ -217,7 +222,7 @@ class Declared:
         try:
             permit = self.backend.breaker.admit()
         except BreakerOpen:
-            raise Unavailable("backend-left-alone") from None
+            raise Unavailable(LEFT_ALONE) from None
         limit_s = min(self.backend.config.timeout_s, request.remaining_s() - ANSWER_MARGIN_S)
         with permit:
             try:
@@ -231,33 +236,43 @@ class Declared:
                     permit.failed()
                 raise
             except MappingError:
-                raise Failed("no-call") from None
+                raise Failed("no-call") from None  # the request's fault, not the system's
             permit.succeeded()
             return answer
 
     async def _in_time(self, request: Request, root: Root, limit_s: float) -> Answer:
         if limit_s <= 0:
             raise Unavailable(TIMEOUT)
+        attempt = Attempt(root, time.monotonic() + limit_s, request)
         try:
             async with asyncio.timeout(limit_s):
-                return await self.operation(request, root)
+                return await self.operation(attempt)
         except TimeoutError:
-            self._lost(TIMEOUT)
+            raise self._lost(TIMEOUT) if attempt.begun else Unavailable(TIMEOUT) from None
         except Interrupted as error:
-            self._lost(error.code)
-
-    def _lost(self, code: str) -> NoReturn:
-        """It may have been done: to ask again, where a repeat does nothing twice."""
-        raise (Unavailable if self.repeatable else Interrupted)(code) from None
+            raise self._lost(error.code) from None
+        except Failed as error:
+            raise self._nonsense(error.code) from None
 
     def _judge(self, answer: Answer, root: Root) -> None:
+        """Raises what an answer means that is no reply."""
         try:
             found = decide(self.answers.outcomes, _root(answer, root["payload"], root["id"]))
         except MappingError:
-            raise Failed("off-contract") from None
+            raise self._nonsense("off-contract") from None
         kind, code = found or self.backend.judge(answer)
+        if kind == "unknown":
+            raise self._lost(code)
         if kind != "ok":
             raise _ERRORS[kind](code)
+
+    def _lost(self, code: str) -> AdapterError:
+        """It may have been done: to ask again, where a repeat does nothing twice."""
+        return Unavailable(code) if self.repeatable else Interrupted(code)
+
+    def _nonsense(self, code: str) -> AdapterError:
+        """An answer that cannot be understood: what was asked for may have been done all the same."""
+        return Failed(code) if self.repeatable else Interrupted(code)
 
 
 def _root(answer: Answer, payload: Any, id: str) -> Root:

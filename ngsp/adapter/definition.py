@@ -131,19 +131,22 @@ class Adapter:
         self._resources: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext
         self.backend: Backend[Any, Any] | None = None
         """The provider's system, where the manifest declares one."""
+        self.folder = Path()
+        """Where the manifest stands; its references to files are relative to it."""
 
     @classmethod
-    def load(cls, path: Path, environment: Callable[[str], str | None] = os.environ.get) -> Adapter:
+    def load(cls, path: Path) -> Adapter:
         """The adapter of a manifest; where that has a `backend`, services with `call` need no function.
 
-        ManifestError with every mistake in it. `environment`: where references to variables lead, when it is opened.
+        ManifestError with every mistake in it.
         """
         manifest, source = load_manifest(path)
         adapter = cls(manifest)
+        adapter.folder = path.parent
         if manifest.backend is not None:
             from ngsp.adapter.declared import declare
 
-            declare(adapter, source, environment)
+            declare(adapter, source)
         return adapter
 
     @property
@@ -177,11 +180,16 @@ class Adapter:
         return opens
 
     @asynccontextmanager
-    async def open_resources(self) -> AsyncIterator[Any]:
-        """Holds the back end and the author's resources open; gives the latter."""
+    async def open_resources(self, environment: Callable[[str], str | None] = os.environ.get) -> AsyncIterator[Any]:
+        """Holds the back end and the author's resources open; gives the latter.
+
+        `environment`: where the manifest's references to variables lead.
+        """
         async with AsyncExitStack() as stack:
             if self.backend is not None:
-                await self.backend.open()
+                from ngsp.adapter.references import Surroundings
+
+                await self.backend.open(Surroundings(self.folder, environment))
                 stack.push_async_callback(self.backend.close)
             yield await stack.enter_async_context(self._resources())
 

@@ -9,7 +9,8 @@ from pydantic import Field
 from ngsp.adapter.models import Part
 from ngsp.mapping import Expression, Root, Template
 
-Kind = Literal["ok", "not-found", "refused", "failed", "retry"]
+Kind = Literal["ok", "not-found", "refused", "failed", "retry", "unknown"]
+"""`retry`: nothing was done, ask again; `unknown`: it may have been done."""
 
 
 class Rule(Part):

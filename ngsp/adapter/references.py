@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from ngsp.adapter.manifest import ManifestError
 from ngsp.adapter.models import Part
@@ -52,6 +52,16 @@ Reference = Annotated[_Reference, BeforeValidator(_no_literal)]
 """Where a value is found; a value in its place is refused."""
 
 
+def _text_or_reference(value: Any) -> Any:
+    if isinstance(value, str) and value:
+        return value
+    return _Reference.model_validate(_no_literal(value))
+
+
+Plain = Annotated[str | _Reference, PlainValidator(_text_or_reference)]
+"""What is no secret (a user's or an application's name): the text itself, or where it is found."""
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What the values of references are taken from. `folder`: of the manifest."""
@@ -64,6 +74,10 @@ class Surroundings:
         if reference.env is not None:
             return self._variable(reference.env)
         return self.path(reference).read_text("utf-8").strip()
+
+    def plain(self, given: str | _Reference) -> str:
+        """The text, or what the reference leads to."""
+        return given if isinstance(given, str) else self.value(given)
 
     def path(self, reference: _Reference) -> Path:
         """The file that `reference` leads to, itself. ManifestError where it cannot be read."""

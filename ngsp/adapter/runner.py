@@ -84,7 +84,7 @@ class AdapterRunner:
             self._adapter.function(path)
         try:
             await self._open_inboxes({service.effect for service in self._declared.values()})
-            self._resources = await self._stack.enter_async_context(self._adapter.open_resources())
+            self._resources = await self._stack.enter_async_context(self._adapter.open_resources(self._environment))
             self._subscription = await self._bus.work(
                 self._topics.values(), group_of(self._adapter.id), self._handle, self._max_in_work
             )

@@ -7,30 +7,19 @@ are types for pydantic models: `model_validate(…, context=Scope(…))` compile
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import quote
 
-import jmespath
-from jmespath import exceptions
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from ngsp.mapping.functions import functions_with
+from ngsp.mapping.compiler import BROKEN, Evaluate, check_names, closure, parse
+from ngsp.mapping.compiler import MappingError as MappingError
 from ngsp.text import Text, Wrong
 
-LONGEST_EXPRESSION = 8_000
-
 Root = dict[str, Any]
-Evaluate = Callable[[Root], Any]
-
-CALL_ROOT = ("payload", "id", "purpose", "officer", "dossier", "deadline")
-ANSWER_ROOT = ("status", "body", "headers", "payload", "id")
-
-
-class MappingError(Exception):
-    """The expression cannot be worked out for this value. The value is not in the message."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +40,10 @@ class _Compiled:
 
     def __call__(self, root: Root) -> Any:
         """The value for this root; MappingError where a function cannot take what it is given."""
-        return self._evaluate(root)
+        try:
+            return self._evaluate(root)
+        except BROKEN as error:
+            raise MappingError(type(error).__name__) from None
 
     @classmethod
     def compile(cls, value: Any, scope: Scope) -> Self:
@@ -89,9 +81,13 @@ class Shape(_Compiled):
 
 
 class Template(_Compiled):
-    """A text with expressions in braces: `{body.MA_LOI}`."""
+    """A text with expressions in braces: `{body.MA_LOI}`. `literal`: the text without them."""
 
-    __slots__ = ()
+    __slots__ = ("literal",)
+
+    def __init__(self, evaluate: Evaluate, reads: frozenset[str], literal: str = "") -> None:
+        super().__init__(evaluate, reads)
+        self.literal = literal
 
     @classmethod
     def compile(cls, value: Any, scope: Scope) -> Self:
@@ -110,7 +106,7 @@ class Template(_Compiled):
         def filled(root: Root) -> str:
             return "".join(part if isinstance(part, str) else cls.written(part(root)) for part in parts)
 
-        return cls(filled, frozenset(reads))
+        return cls(filled, frozenset(reads), "".join(part for part in parts if isinstance(part, str)))
 
     @staticmethod
     def written(value: Any) -> str:
@@ -135,61 +131,9 @@ class PathTemplate(Template):
 
 def compiled(source: Any, scope: Scope) -> tuple[Evaluate, frozenset[str]]:
     """What evaluates `source`, and the members of the root that it reads. `Wrong` where it is no expression."""
-    if not isinstance(source, str) or len(source) > LONGEST_EXPRESSION:
-        raise Wrong(Text("Phải là biểu thức JMESPath.", "Must be a JMESPath expression."))
-    try:
-        parsed = jmespath.compile(source)
-    except exceptions.ParseError as error:
-        where = min(error.lex_position, len(source))
-        raise Wrong(
-            Text(
-                f"Biểu thức JMESPath sai ở ký tự {where + 1}, «{source[where : where + 10]}»: hãy sửa cú pháp.",
-                f"Not JMESPath at character {where + 1}, '{source[where : where + 10]}': mend the syntax.",
-            )
-        ) from None
-    except exceptions.JMESPathError as error:
-        raise Wrong(Text(f"Không phải JMESPath: {error}", f"Not JMESPath: {error}")) from None
-    functions = functions_with(scope.tables)
-    reads = frozenset(_roots(parsed.parsed))
-    _check_names(reads, scope)
-    _check_functions(parsed.parsed, functions.FUNCTION_TABLE)
-    options = jmespath.Options(custom_functions=functions)
-
-    def evaluate(root: Root) -> Any:
-        try:
-            return parsed.search(root, options=options)
-        except (exceptions.JMESPathError, ValueError, TypeError) as error:
-            raise MappingError(type(error).__name__) from None
-
-    return evaluate, reads
-
-
-def _check_names(reads: frozenset[str], scope: Scope) -> None:
-    for name in sorted(reads - set(scope.names)):
-        known = ", ".join(scope.names)
-        raise Wrong(Text(f"Ở đây không có «{name}»: dùng {known}.", f"There is no '{name}' here: use {known}."))
-
-
-def _check_functions(node: Any, known: Mapping[str, Any]) -> None:
-    if node["type"] == "function_expression" and node["value"] not in known:
-        name, names = node["value"], ", ".join(sorted(known))
-        raise Wrong(Text(f"Không có hàm «{name}»: dùng {names}.", f"There is no function '{name}': use {names}."))
-    for child in node["children"]:
-        _check_functions(child, known)
-
-
-_INNER = frozenset(("projection", "value_projection", "filter_projection", "subexpression", "index_expression", "pipe"))
-"""Nodes of which only the first child sees what the node itself sees."""
-
-
-def _roots(node: Any) -> Iterator[str]:
-    if node["type"] == "field":
-        yield node["value"]
-        return
-    children = node["children"]
-    for child in children[:1] if node["type"] in _INNER else children:
-        if child["type"] != "expref":
-            yield from _roots(child)
+    tree = parse(source)
+    reads = check_names(tree, scope.names)
+    return closure(tree, scope.tables), reads
 
 
 def _shape(value: Any, scope: Scope) -> tuple[Evaluate, frozenset[str]]:

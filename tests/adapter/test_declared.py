@@ -56,10 +56,12 @@ async def url() -> AsyncIterator[str]:
 async def test_a_manifest_alone_is_an_adapter(url: str, tmp_path: Path) -> None:
     path = tmp_path / "manifest.yaml"
     path.write_text(MANIFEST, "utf-8")
-    adapter = Adapter.load(path, {"SMALL_URL": url}.get)
+    adapter = Adapter.load(path)
     assert "backend" not in adapter.manifest.registration()
     assert "call" not in adapter.manifest.registration()["services"][0]
-    async with door_to(adapter, tmp_path) as door:
+    async with door_to(
+        adapter, tmp_path, {"SMALL_URL": url, "NGSP_ADAPTER_ALLOWED_NETWORKS": "127.0.0.0/8"}.get
+    ) as door:
         assert await door.answer({"code": "a/b"}) == {"code": "a/b", "name": "test", "registered": "2025-07-01"}
         missing = await door.ask({"code": "0"})
         assert (missing.status, missing.code) == ("not-found", "KHONG-CO")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,9 @@ class Door:
 
 
 @asynccontextmanager
-async def door_to(adapter: Adapter, folder: Path) -> AsyncIterator[Door]:
+async def door_to(
+    adapter: Adapter, folder: Path, environment: Callable[[str], str | None] = os.environ.get
+) -> AsyncIterator[Door]:
     """`adapter` served until the context ends."""
     bus = EmbeddedBus()
     await bus.start()
@@ -81,7 +83,7 @@ async def door_to(adapter: Adapter, folder: Path) -> AsyncIterator[Door]:
     topics = [adapter.key(service).request_topic for service in adapter.manifest.services]
     await bus.ensure(Topic(name, 1, 60.0) for name in (*topics, REPLY_TOPIC))
     tail = await bus.tail(REPLY_TOPIC, door.heard)
-    runner = AdapterRunner(adapter, bus, Vault(os.urandom(32)), folder)
+    runner = AdapterRunner(adapter, bus, Vault(os.urandom(32)), folder, environment=environment)
     await runner.start()
     try:
         yield door

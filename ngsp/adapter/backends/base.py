@@ -6,6 +6,7 @@ A kind is a subclass of `Backend` in a module of its own. It says what it raises
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from ngsp.adapter.manifest import ServiceManifest
 from ngsp.adapter.models import Part
 from ngsp.adapter.outcomes import Kind
 from ngsp.adapter.references import Surroundings
+from ngsp.mapping import Root
 from ngsp.messages import Effect
 
 log = structlog.get_logger(__name__)
@@ -34,15 +36,37 @@ class Answer:
     headers: Mapping[str, str]
 
 
+@dataclass(slots=True)
+class Attempt:
+    """One try of one call. `root`: what the expressions of `call` see. `until`: of `time.monotonic`.
+
+    `begun`: whether something may have been done already. An operation that can tell sets it False while nothing has
+    been; what runs out of time meanwhile is then Unavailable instead of unknown.
+    """
+
+    root: Root
+    until: float
+    request: Request | None = None
+    begun: bool = True
+
+    @classmethod
+    def for_s(cls, limit_s: float) -> Attempt:
+        """One without a request, to probe."""
+        return cls({}, time.monotonic() + limit_s)
+
+    def left_s(self) -> float:
+        return max(0.0, self.until - time.monotonic())
+
+
 class Operation(Protocol):
     """One call of one service.
 
-    `root`: what the expressions of `call` see. Raises Unavailable (nothing was done), Interrupted (it may have been
-    done: the connection was lost, or the answer did not come whole), Failed (an answer that is none), MappingError
-    (the request gives no call). May be cancelled at any time, which counts as Interrupted.
+    Raises Unavailable (nothing was done), Interrupted (it may have been done: the connection was lost, or the answer
+    did not come whole), Failed (an answer that is none), MappingError (the request gives no call). May be cancelled at
+    any time: see `Attempt.begun`.
     """
 
-    async def __call__(self, request: Request, root: dict[str, Any]) -> Answer: ...
+    async def __call__(self, attempt: Attempt) -> Answer: ...
 
 
 class RetrySettings(Part):
@@ -78,7 +102,7 @@ SomeCall = TypeVar("SomeCall", bound=Part)
 
 
 class Backend(ABC, Generic[SomeConfig, SomeCall]):
-    """One provider's system. `config`: what the manifest says of it; `surroundings`: where its references lead.
+    """One provider's system. `config`: what the manifest says of it. `name`: the adapter's id, for messages.
 
     `Config`, `Call`: the models of `backend:` and of a service's `call:`. `effects`: those it can keep.
     """
@@ -87,12 +111,12 @@ class Backend(ABC, Generic[SomeConfig, SomeCall]):
     Call: ClassVar[type[Part]]
     effects: ClassVar[frozenset[Effect]] = frozenset(("idempotent", "uncertain"))
 
-    def __init__(self, config: SomeConfig, surroundings: Surroundings, name: str) -> None:
-        self.config, self.surroundings, self.name = config, surroundings, name
+    def __init__(self, config: SomeConfig, name: str) -> None:
+        self.config, self.name = config, name
         self.breaker = Breaker(threshold=config.breaker.failures, open_s=config.breaker.open_s, changed=self._say)
 
     @abstractmethod
-    async def open(self) -> None:
+    async def open(self, surroundings: Surroundings) -> None:
         """Resolve references, open pools. ManifestError where the surroundings lack something. Connects to nothing."""
 
     @abstractmethod

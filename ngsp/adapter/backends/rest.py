@@ -2,105 +2,196 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+import re
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote, urlencode
 
-import aiohttp
 import orjson
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
-from ngsp.adapter.backends.base import Answer, Backend, BackendConfig, Operation
-from ngsp.adapter.definition import Failed, Interrupted, Request, Unavailable
-from ngsp.adapter.manifest import ManifestError, ServiceManifest
+from ngsp.adapter.backends.authentication import FORM
+from ngsp.adapter.backends.base import Answer, Attempt, Backend, Operation
+from ngsp.adapter.backends.http import HttpClient, HttpConfig, Response
+from ngsp.adapter.definition import Failed
+from ngsp.adapter.manifest import ServiceManifest
 from ngsp.adapter.models import Part
 from ngsp.adapter.outcomes import Kind
-from ngsp.adapter.references import Reference
-from ngsp.mapping import Expression, PathTemplate, Shape
-from ngsp.text import tr
+from ngsp.adapter.references import Surroundings
+from ngsp.mapping import Expression, MappingError, PathTemplate, Root, Shape
+from ngsp.text import Text, Wrong
+
+PROBE_S = 5.0
+
+_MEDIA_TYPE = r"^[a-z0-9.+-]+/[a-z0-9.+-]+$"
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+_OURS = frozenset(
+    ("authorization", "connection", "content-length", "content-type", "host", "te", "trailer", "transfer-encoding")
+)
+_UTF8 = frozenset(("utf-8", "utf8", "us-ascii", "ascii"))
+_BOM = b"\xef\xbb\xbf"
 
 
-class RestConfig(BackendConfig):
-    """`url`: scheme, host and port, and a path that all calls have in common."""
+def _header_names(headers: dict[str, Expression]) -> dict[str, Expression]:
+    for name in headers:
+        if not _TOKEN.fullmatch(name) or name.lower() in _OURS:
+            raise Wrong(
+                Text(
+                    f"Tiêu đề «{name}» không dùng được ở đây: hãy bỏ (xác thực ghi ở backend.auth).",
+                    f"The header '{name}' has no place here: leave it out (credentials stand in backend.auth).",
+                )
+            )
+    return headers
+
+
+def _rooted(template: PathTemplate) -> PathTemplate:
+    if not template.literal.startswith("/") or not re.fullmatch(r"[!-~]*", template.literal):
+        raise Wrong(Text("Đường dẫn phải bắt đầu bằng /, không dấu.", "A path begins with / and is plain ASCII."))
+    if "?" in template.literal or "#" in template.literal:
+        raise Wrong(Text("Tham số ghi ở query, không ở path.", "Parameters stand in query, not in path."))
+    return template
+
+
+class ProbeConfig(Part):
+    """What is asked to see whether the server is well: something harmless."""
+
+    method: Literal["GET", "HEAD"] = "GET"
+    path: Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=500)] = "/"
+
+
+class RestConfig(HttpConfig):
+    """`content_types`: what is taken for JSON beside `application/json` and `…+json`."""
 
     kind: Literal["rest"]
-    url: Reference
+    content_types: tuple[Annotated[str, Field(pattern=_MEDIA_TYPE)], ...] = ()
+    probe: ProbeConfig = ProbeConfig(method="HEAD")
 
 
 class RestCall(Part):
-    """One request. `path` is joined to the back end's; `json`: the body."""
+    """One request. `path` is joined to the back end's; `query`: null leaves a name out, a list repeats it.
 
-    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"] = "GET"
-    path: PathTemplate
+    `json`: the body, a shape; `form`: a body as HTML forms send it.
+    """
+
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = "GET"
+    path: Annotated[PathTemplate, AfterValidator(_rooted)]
     query: dict[str, Expression] = Field(default_factory=dict)
-    headers: dict[str, Expression] = Field(default_factory=dict)
+    headers: Annotated[dict[str, Expression], AfterValidator(_header_names)] = Field(default_factory=dict)
     json_: Annotated[Shape | None, Field(alias="json")] = None
+    form: dict[str, Expression] | None = None
+
+    @model_validator(mode="after")
+    def _one_body(self) -> Self:
+        if self.json_ is not None and self.form is not None:
+            raise Wrong(Text("Chỉ dùng một: json hoặc form.", "Give json or form, not both."))
+        if (self.json_ is not None or self.form is not None) and self.method in ("GET", "HEAD"):
+            raise Wrong(
+                Text(
+                    f"{self.method} không có thân: dùng query, hoặc method: POST.",
+                    f"{self.method} has no body: use query, or method: POST.",
+                )
+            )
+        return self
 
 
 class Rest(Backend[RestConfig, RestCall]):
-    """A pool of connections to one server."""
+    """Connections to one server that answers with JSON."""
 
     Config = RestConfig
     Call = RestCall
-    _base = ""
-    _session: aiohttp.ClientSession
 
-    async def open(self) -> None:
-        url = self.surroundings.value(self.config.url)
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-            raise ManifestError(
-                tr(f"{self.name}: url phải là http(s)://máy[:cổng]", f"{self.name}: url must be http(s)://host[:port]")
-            )
-        self._base = url.rstrip("/")
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self.config.connections),
-            timeout=aiohttp.ClientTimeout(sock_connect=self.config.connect_timeout_s),
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+    def __init__(self, config: RestConfig, name: str) -> None:
+        super().__init__(config, name)
+        self._client = HttpClient(config, name)
+
+    async def open(self, surroundings: Surroundings) -> None:
+        await self._client.open(surroundings)
 
     async def close(self) -> None:
-        await self._session.close()
+        await self._client.close()
 
     def operation(self, service: ServiceManifest, call: RestCall) -> Operation:
-        async def operate(request: Request, root: dict[str, Any]) -> Answer:
-            url = self._base + call.path(root)
-            query = {name: str(value) for name, read in call.query.items() if (value := read(root)) is not None}
-            headers = {name: str(value) for name, read in call.headers.items() if (value := read(root)) is not None}
-            body = None if call.json_ is None else orjson.dumps(call.json_(root))
-            if body is not None:
-                headers["Content-Type"] = "application/json"
-            try:
-                async with self._session.request(
-                    call.method, url, params=query, headers=headers, data=body, allow_redirects=False
-                ) as response:
-                    return await self._answer(response)
-            except aiohttp.ClientConnectorError:
-                raise Unavailable("backend-down") from None
-            except aiohttp.ClientError:
-                raise Interrupted("backend-down") from None
+        async def operate(attempt: Attempt) -> Answer:
+            root = attempt.root
+            target = call.path(root)
+            if call.query:
+                target += "?" + urlencode(list(_pairs(call.query, root)), quote_via=quote)
+            headers = {name: _header(value) for name, value in _pairs(call.headers, root)}
+            headers["Accept"] = "application/json"
+            body = _body(call, root, headers)
+            return self._answer(await self._client.send(attempt, call.method, target, headers, body))
 
         return operate
 
     async def probe(self) -> None:
-        try:
-            async with self._session.head(self._base, allow_redirects=False):
-                pass
-        except aiohttp.ClientError:
-            raise Unavailable("backend-down") from None
+        probe = self.config.probe
+        response = await self._client.send(Attempt.for_s(PROBE_S), probe.method, probe.path, {})
+        if response.status >= 500:
+            raise Failed(f"backend-status-{response.status}")
 
     def judge(self, answer: Answer) -> tuple[Kind, str]:
         status = int(answer.status)
-        if status < 300:
+        if 200 <= status < 300:
             return "ok", ""
-        return ("retry" if status in (429, 502, 503, 504) else "failed"), f"backend-status-{status}"
+        code = f"backend-status-{status}"
+        if status in (401, 429, 503):
+            return "retry", code  # the server says that it did nothing
+        return ("unknown" if status in (502, 504) else "failed"), code
 
-    async def _answer(self, response: aiohttp.ClientResponse) -> Answer:
-        content = await response.content.read(self.config.max_answer_bytes + 1)
-        if len(content) > self.config.max_answer_bytes:
-            raise Failed("backend-too-large")
+    def _answer(self, response: Response) -> Answer:
+        """The body as JSON. What is none is no body where the status is an error, and Failed where it is not."""
+        fine = 200 <= response.status < 300
         try:
-            body = orjson.loads(content) if content else None
+            return Answer(response.status, self._json(response), response.headers)
+        except Failed:
+            if fine:
+                raise
+            return Answer(response.status, None, response.headers)
+
+    def _json(self, response: Response) -> Any:
+        if not response.body:
+            return None
+        kind, _, parameters = response.headers.get("content-type", "").partition(";")
+        kind = kind.strip().lower()
+        if kind != "application/json" and not kind.endswith("+json") and kind not in self.config.content_types:
+            raise Failed("backend-not-json")
+        for parameter in parameters.split(";"):
+            name, _, value = parameter.partition("=")
+            if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in _UTF8:
+                raise Failed("backend-charset")
+        try:
+            return orjson.loads(response.body.removeprefix(_BOM))
         except orjson.JSONDecodeError:
             raise Failed("backend-not-json") from None
-        return Answer(response.status, body, {name.lower(): value for name, value in response.headers.items()})
+
+
+def _pairs(expressions: dict[str, Expression], root: Root) -> Any:
+    """Name and text of each value there is; of a list's values, one after the other."""
+    for name, expression in expressions.items():
+        value = expression(root)
+        for each in value if isinstance(value, list) else [value]:
+            if each is not None:
+                yield name, _text(each)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise MappingError("an object where a text must stand")
+
+
+def _header(value: str) -> str:
+    if not value.isprintable():
+        raise MappingError("a control character in a header")
+    return value
+
+
+def _body(call: RestCall, root: Root, headers: dict[str, str]) -> bytes | None:
+    if call.json_ is not None:
+        headers["Content-Type"] = "application/json"
+        return orjson.dumps(call.json_(root))
+    if call.form is not None:
+        headers["Content-Type"] = FORM
+        return urlencode(list(_pairs(call.form, root))).encode()
+    return None

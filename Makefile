@@ -8,7 +8,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .NOTPARALLEL:
-.PHONY: help demo test test-all lint bench chaos lock docs clean environment-run environment-dev java
+.PHONY: help demo test test-all lint bench chaos lock docs clean environment-run environment-dev java mariadb
 
 help: ## list the targets
 	@echo 'make <target> [ARGS="…"]'
@@ -17,10 +17,10 @@ help: ## list the targets
 demo: environment-run $(if $(findstring --kafka,$(ARGS)),java) ## start everything, run the main job, stay up (ARGS="--once", "--once --kafka")
 	@exec .venv/bin/ngsp demo $(ARGS)
 
-test: environment-dev java lint ## lint, then all tests but the long ones, on a real PostgreSQL and a real Kafka
+test: environment-dev java mariadb lint ## lint, then all tests but the long ones, on real PostgreSQL, MariaDB and Kafka
 	@$(PYTHON) -m pytest -m "not long" $(ARGS)
 
-test-all: environment-dev java lint ## the long tests as well
+test-all: environment-dev java mariadb lint ## the long tests as well
 	@$(PYTHON) -m pytest $(ARGS)
 
 lint: environment-dev ## ruff, mypy --strict (tests included), the direction of imports
@@ -52,3 +52,6 @@ environment-dev:
 
 java:
 	@scripts/ensure-java
+
+mariadb:
+	@scripts/ensure-mariadb

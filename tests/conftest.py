@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.servers import kafka, kafka_programs_present, postgres
+from tests.support.servers import kafka, kafka_programs_present, mariadb, postgres
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
-__all__ = ["kafka", "kafka_programs_present", "postgres"]
+__all__ = ["kafka", "kafka_programs_present", "mariadb", "postgres"]
 
-_MARK_BY_FIXTURE = {"kafka": "kafka", "kafka_programs_present": "kafka", "postgres": "postgres"}
+_MARK_BY_FIXTURE = {"kafka": "kafka", "kafka_programs_present": "kafka", "mariadb": "mariadb", "postgres": "postgres"}
+_REMEDIES = {
+    "kafka": "They need Java 17 and Maven, or Docker: see scripts/ensure-java.",
+    "mariadb": "They need Debian's mariadb-server-core: see scripts/ensure-mariadb.",
+}
+"""Servers that a machine may lack."""
 _marks: dict[str, set[str]] = {}
 _counts: Counter[tuple[str, str]] = Counter()
 
@@ -35,9 +40,10 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
-    skipped = _counts["kafka", "skipped"]
-    if skipped:
-        terminalreporter.section("KAFKA TESTS WERE SKIPPED", sep="!", red=True, bold=True)
-        terminalreporter.line("They need Java 17 and Maven, or Docker: see scripts/ensure-java.", red=True)
-    kafka_run, postgres_run = _counts["kafka", "run"], _counts["postgres", "run"]
-    terminalreporter.line(f"kafka tests: {kafka_run} run, {skipped} skipped; postgres tests: {postgres_run} run")
+    for mark, remedy in _REMEDIES.items():
+        if _counts[mark, "skipped"]:
+            terminalreporter.section(f"{mark.upper()} TESTS WERE SKIPPED", sep="!", red=True, bold=True)
+            terminalreporter.line(remedy, red=True)
+    counts = (f"{_counts[mark, 'run']} run, {_counts[mark, 'skipped']} skipped" for mark in _REMEDIES)
+    told = "; ".join(f"{mark} tests: {count}" for mark, count in zip(_REMEDIES, counts, strict=True))
+    terminalreporter.line(f"{told}; postgres tests: {_counts['postgres', 'run']} run")

@@ -95,7 +95,7 @@ def find_home(folder: Path, say: Callable[[str], None]) -> Home:
         base = folder / "postgres"
         base.mkdir(mode=0o700, exist_ok=True)
         return Home(base=base, programs=programs, socket=_socket_folder(base), account=None)
-    account = _unprivileged_account()
+    account = unprivileged_account()
     base = _base_for_root(folder)
     say(
         tr(
@@ -157,7 +157,8 @@ def _wheel_programs() -> Path:
     return programs
 
 
-def _unprivileged_account() -> Account:
+def unprivileged_account() -> Account:
+    """The account that servers run as where we are root. LocalServerError where there is none."""
     for name in ("postgres", "nobody"):
         try:
             entry = pwd.getpwnam(name)

@@ -1,17 +1,18 @@
-"""The servers the tests share: one PostgreSQL and one Kafka for a run, started when first asked for."""
+"""The servers the tests share: one PostgreSQL, MariaDB and Kafka for a run, each started when first asked for."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
 from ngsp.local.home import remove_abandoned
 from ngsp.local.kafka import LocalKafka, kafka_available
 from ngsp.local.postgres import LocalPostgres
+from tests.support.mariadb import LocalMariaDB, missing_programs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,8 +39,20 @@ async def kafka(kafka_programs_present: None, tmp_path_factory: pytest.TempPathF
 def kafka_programs_present() -> None:
     """Skips where no Kafka can be had, and fails instead where CI says that it must be."""
     available, reason = kafka_available()
-    if available:
-        return
+    if not available:
+        _do_without(reason.en)
+
+
+@pytest.fixture(scope="session")
+async def mariadb() -> AsyncIterator[LocalMariaDB]:
+    """Skips where there is none, and fails instead where CI says that it must be."""
+    if missing := missing_programs():
+        _do_without(f"there is no MariaDB ({', '.join(missing)}): run scripts/ensure-mariadb")
+    async with LocalMariaDB() as server:
+        yield server
+
+
+def _do_without(reason: str) -> NoReturn:
     if os.environ.get("CI", "").lower() in {"true", "1"}:
-        pytest.fail(f"CI=true, but {reason.en}", pytrace=False)
-    pytest.skip(reason.en)
+        pytest.fail(f"CI=true, but {reason}", pytrace=False)
+    pytest.skip(reason)

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import orjson
 
+from ngsp.client import CallError
 from ngsp.demo.steps import BIRTH, ENTERPRISE, POPULATION, UNITS, MainJob, NotVerified, example
 from ngsp.demo.world import World
 from ngsp.local.process import LocalServerError
@@ -54,7 +54,7 @@ async def _run(port: int, data: Path, once: bool, kafka: str | None, database: s
         work.result()
         if not once:
             await _stay(world, stopping)
-    except (NotVerified, LocalServerError, httpx.HTTPError) as error:
+    except (NotVerified, CallError, LocalServerError) as error:
         print(tr(f"KHÔNG ĐẠT: {error}", f"FAILED: {error}"), file=sys.stderr, flush=True)
         _say(tr(f"Nhật ký: {world.data / 'logs'}", f"Logs: {world.data / 'logs'}"))
         return 1

@@ -43,7 +43,7 @@ from ngsp.repeats import Repeats
 from ngsp.strays import Strays
 from ngsp.sweep import Sweep
 from ngsp.telemetry import Metrics, configure_logging
-from ngsp.transactions import entry, partitions
+from ngsp.transactions import entry, partitions, statistics
 from ngsp.transactions.find import Finder
 from ngsp.transactions.gateways import Presence, Registration, register
 from ngsp.transactions.log import TransactionLog
@@ -177,6 +177,7 @@ class Gateway:
             registry=registry,
             tokens=tokens,
             finder=Finder(rows, vault),
+            statistics=statistics.Statistics(rows),
             pool=rows,
             metrics=metrics,
             refusals=refusals,
@@ -297,6 +298,7 @@ class Gateway:
         async with rows.acquire() as connection:
             await partitions.ensure(connection, entry.now())
             await partitions.retire(connection, entry.now(), self._settings.log_retention_months)
+            await statistics.retire(connection, entry.now())
         return 0
 
     def _watch(self, rows: asyncpg.Pool, metrics: Metrics, writer: LogWriter, registry: Registry, bus: Bus) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,11 +39,19 @@ FENCED_EXIT = 3
 
 
 def main() -> None:
-    """Entry point of the command; the transactions commands join here so that `--help` stays quick."""
+    """Entry point of the command."""
+    whole()(args=_with_kafka_default(sys.argv[1:]))
+
+
+@cache
+def whole() -> typer.Typer:
+    """The command with those parts that talk to a gateway: they join late, so that `--help` stays quick."""
+    from ngsp.cli_statistics import statistics
     from ngsp.cli_transactions import transactions_app
 
     app.add_typer(transactions_app, name="transactions")
-    app(args=_with_kafka_default(sys.argv[1:]))
+    app.command("statistics", help=tr("Thống kê, qua một cổng.", "Statistics, through a gateway."))(statistics)
+    return app
 
 
 def _with_kafka_default(arguments: list[str]) -> list[str]:

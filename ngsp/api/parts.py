@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ngsp.registry.store import Registry
     from ngsp.telemetry import Metrics
     from ngsp.transactions.find import Finder
+    from ngsp.transactions.statistics import Statistics
 
 
 @dataclass(slots=True)
@@ -33,6 +34,7 @@ class Parts:
     registry: Registry
     tokens: Tokens
     finder: Finder
+    statistics: Statistics
     pool: asyncpg.Pool
     metrics: Metrics
     refusals: Refusals

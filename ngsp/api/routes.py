@@ -15,6 +15,7 @@ from ngsp.api import (
     operations,
     quarantine,
     services,
+    statistics,
     transactions,
 )
 
@@ -22,6 +23,7 @@ ROUTERS = (
     oauth.router,
     services.router,
     transactions.router,
+    statistics.router,
     quarantine.router,
     members.router,
     clients.router,

@@ -34,7 +34,7 @@ TransactionPath = Annotated[str, Path(description="Mã giao dịch (UUIDv7) / Tr
 
 _WAIT = re.compile(r"(?:^|[,;])\s*wait=(\d{1,4})\b", re.ASCII)
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
-_STATES = "accepted|delivered|succeeded|refused|failed|expired|unknown|resolved"
+STATES = "accepted|delivered|succeeded|refused|failed|expired|unknown|resolved"
 
 
 class AgreementView(BaseModel):
@@ -87,16 +87,16 @@ def _filters(
     consumer: Annotated[str, Query(max_length=35, pattern=f"^({MEMBER_CODE.pattern})$")] = "",
     provider: Annotated[str, Query(max_length=35, pattern=f"^({MEMBER_CODE.pattern})$")] = "",
     service: Annotated[str, Query(max_length=120, description="Tên, hoặc / name, or provider/name/version")] = "",
-    outcome: Annotated[str, Query(max_length=20, pattern=f"^({_STATES})$", description="Trạng thái / State")] = "",
+    outcome: Annotated[str, Query(max_length=20, pattern=f"^({STATES})$", description="Trạng thái / State")] = "",
     purpose: Annotated[str, Query(max_length=64, pattern=f"^({IDENTIFIER.pattern})$")] = "",
     dossier: Annotated[str, Query(max_length=64, pattern=r"^[\x21-\x7e]+$")] = "",
     trace: Annotated[str, Query(max_length=32, pattern=r"^[0-9a-f]{32}$", description="W3C trace-id")] = "",
     officer: Annotated[str, Query(max_length=64, pattern=r"^[\x21-\x7e]+$")] = "",
 ) -> Filters:
-    path = _service(service, provider)
+    path = asked_service(service, provider)
     return Filters(
-        since=_time("from", since),
-        until=_time("to", until),
+        since=asked_time("from", since),
+        until=asked_time("to", until),
         consumer=consumer,
         provider=path[0],
         service=path[1],
@@ -235,7 +235,7 @@ def _document(view: TransactionView, *, reasons: bool) -> dict[str, Any]:
     return view.row.item() | {"entries": entries}
 
 
-def _service(service: str, provider: str) -> tuple[str, str, str]:
+def asked_service(service: str, provider: str) -> tuple[str, str, str]:
     """Provider, name and version that are asked for; empty for any."""
     if not service or ("/" not in service and SERVICE_NAME.fullmatch(service)):
         return provider, service, ""
@@ -248,7 +248,7 @@ def _service(service: str, provider: str) -> tuple[str, str, str]:
     return key.provider, key.name, key.version
 
 
-def _time(name: str, value: str | None) -> datetime | None:
+def asked_time(name: str, value: str | None) -> datetime | None:
     if value is None:
         return None
     try:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
+from sqlalchemy.dialects.postgresql import BIT
 from sqlalchemy.types import UserDefinedType
 
 from ngsp.database import metadata
@@ -111,6 +112,46 @@ projection = Table(
     Column("horizon", Xid8(), nullable=False),
     Column("place", BigInteger, nullable=False),
 )
+
+statistics = Table(
+    "statistics",
+    metadata,
+    Column("span", Text, nullable=False),
+    Column("begins_at", Moment, nullable=False),
+    Column("consumer", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("adapter", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("failure_class", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("bucket", SmallInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("last_success_at", Moment),
+    PrimaryKeyConstraint(
+        *("span", "begins_at", "consumer", "provider", "service", "version", "adapter", "mode", "state"),
+        *("failure_class", "code", "bucket"),
+    ),
+)
+"""How many transactions stand where, by hour and by day of acceptance; kept by triggers on `transactions`.
+
+`span`: hour or day (of Việt Nam). `bucket`: of the duration, see `statistics.py`; -1 for what has none.
+"""
+
+statistics_dossiers = Table(
+    "statistics_dossiers",
+    metadata,
+    Column("begins_at", Moment, nullable=False),
+    Column("consumer", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("seen", BIT(32768), nullable=False),
+    PrimaryKeyConstraint("begins_at", "consumer", "provider", "service", "version"),
+)
+"""A sketch of the dossiers of each day: how many different ones, not which. Sketches are united by OR."""
 
 outbox = Table(
     "outbox",

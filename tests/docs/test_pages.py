@@ -13,7 +13,6 @@ import typer.main
 
 from ngsp import cli
 from ngsp.adapter.process import AdapterSettings
-from ngsp.cli_transactions import transactions_app
 from ngsp.config import Settings
 from ngsp.telemetry import GAUGES, Metrics
 from tests.docs.pages import PAGES, PROJECT, anchors, code, links, named_files, prose
@@ -38,9 +37,6 @@ def _sources() -> str:
 @cache
 def _commands() -> dict[str, set[str]]:
     """Command path, e.g. `registry apply` → its options; groups have none."""
-    app = cli.app
-    if all(group.name != "transactions" for group in app.registered_groups):
-        app.add_typer(transactions_app, name="transactions")
     found: dict[str, set[str]] = {}
 
     def walk(command: object, path: str) -> None:
@@ -49,7 +45,7 @@ def _commands() -> dict[str, set[str]]:
         for name, below in getattr(command, "commands", {}).items():
             walk(below, f"{path} {name}".strip())
 
-    walk(typer.main.get_command(app), "")
+    walk(typer.main.get_command(cli.whole()), "")
     return found
 
 

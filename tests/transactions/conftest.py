@@ -35,7 +35,8 @@ async def log_url(postgres: LocalPostgres) -> AsyncIterator[str]:
 
 _EMPTY = """
 SET session_replication_role = replica;  -- the log refuses to be emptied
-TRUNCATE entries, transactions, outbox, replies, idempotency_keys, resolutions, subjects, quarantine, gateways;
+TRUNCATE entries, transactions, statistics, statistics_dossiers,
+    outbox, replies, idempotency_keys, resolutions, subjects, quarantine, gateways;
 UPDATE projection SET xid = '0', seq = 0, horizon = '0', place = 0"""
 
 

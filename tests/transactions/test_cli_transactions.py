@@ -31,12 +31,17 @@ def environment(rig: Rig, client: str = "operator", language: str = "en") -> dic
 async def start(*arguments: str, env: dict[str, str]) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ngsp", "transactions", *arguments, env=env, stdout=pipe, stderr=pipe
+        sys.executable, "-m", "ngsp", *arguments, env=env, stdout=pipe, stderr=pipe
     )
 
 
 async def run(*arguments: str, env: dict[str, str]) -> tuple[int, str, str]:
-    """Exit code, output, and what it had to say."""
+    """`ngsp transactions …`: exit code, output, and what it had to say."""
+    return await run_ngsp("transactions", *arguments, env=env)
+
+
+async def run_ngsp(*arguments: str, env: dict[str, str]) -> tuple[int, str, str]:
+    """The same of any command."""
     process = await start(*arguments, env=env)
     out, err = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode is not None
@@ -119,7 +124,7 @@ async def test_follow(rig: Rig) -> None:
 
 
 async def test_follow_tells_what_comes_and_stops_when_told(rig: Rig) -> None:
-    process = await start("follow", "--json", env=environment(rig, "caller"))
+    process = await start("transactions", "follow", "--json", env=environment(rig, "caller"))
     assert process.stdout is not None
     told: list[str] = []
 

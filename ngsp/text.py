@@ -28,11 +28,15 @@ class Text:
 
 
 class Wrong(ValueError):
-    """What is wrong with a value that somebody declared, and what to do; inside a pydantic validator, its finding."""
+    """What is wrong with a value that somebody declared, and what to do; inside a pydantic validator, its finding.
 
-    def __init__(self, text: Text) -> None:
+    `path`: where in the value it is.
+    """
+
+    def __init__(self, text: Text, path: tuple[str, ...] = ()) -> None:
         super().__init__(text.en)
         self.text = text
+        self.path = path
 
 
 def language_of(accept_language: str | None) -> Language:

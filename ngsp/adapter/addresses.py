@@ -56,7 +56,7 @@ class Addresses:
         inner = _inner(found)
         if any(found in network or inner in network for network in self._allowed):
             return True
-        return all(each.is_global and not each.is_multicast and not each.is_reserved for each in (found, inner))
+        return inner.is_global and not inner.is_multicast and not inner.is_reserved
 
     def check_host(self, host: str, place: str) -> None:
         """ManifestError where `host` is an IP address that is not allowed; a name is looked at when it is resolved."""

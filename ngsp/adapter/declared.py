@@ -36,6 +36,7 @@ from ngsp.adapter.manifest import ManifestError, ServiceManifest
 from ngsp.adapter.models import Part, mistake, mistakes
 from ngsp.adapter.outcomes import Kind, Rule, decide
 from ngsp.mapping import Expression, MappingError, Root, Scope, Shape, Template
+from ngsp.registry.texts import pointer
 from ngsp.registry.yamlfiles import DocumentError, Source
 from ngsp.text import Text, Wrong
 
@@ -70,9 +71,15 @@ def declare(adapter: Adapter, source: Source) -> None:
     """Gives `adapter` its back end and a function for each service with `call`. ManifestError with every mistake."""
     wrong: list[DocumentError] = []
     backend = _backend(adapter, source, wrong)
-    if backend is not None:
-        for index, service in enumerate(adapter.manifest.services):
-            serve = _function(adapter, backend, source, index, service, wrong)
+    for index, service in enumerate(adapter.manifest.services):
+        place = f"/services/{index}"
+        if service.call is None and service.declares:
+            key = "reply" if "reply" in service.model_fields_set else "outcomes"
+            wrong.append(mistake(source, f"{place}/{key}", _NO_CALL))
+        elif service.call is not None and adapter.manifest.backend is None:
+            wrong.append(mistake(source, f"{place}/call", _NO_BACKEND))
+        elif service.call is not None and backend is not None:
+            serve = _function(adapter, backend, source, place, service, wrong)
             if serve is not None:
                 adapter.service(service.service, service.version)(serve)
     if wrong:
@@ -80,8 +87,23 @@ def declare(adapter: Adapter, source: Source) -> None:
     adapter.backend = backend
 
 
+_NO_BACKEND = Text("Chưa có hệ thống để gọi: hãy thêm backend.", "There is no back end to call: add backend.")
+_NO_CALL = Text(
+    "Không có call thì không có câu trả lời: hãy thêm call, hoặc bỏ khóa này.",
+    "Without call there is no answer: add call, or leave it out.",
+)
+_NO_ID = Text(
+    "Dịch vụ nộp với effect idempotent phải gửi mã giao dịch: hãy dùng id, ví dụ headers: {Idempotency-Key: id}; "
+    "nếu hệ thống không nhận mã, ghi effect: uncertain.",
+    "A submission with effect idempotent must pass the transaction's id: use id, such as "
+    "headers: {Idempotency-Key: id}; where the system honours none, write effect: uncertain.",
+)
+
+
 def _backend(adapter: Adapter, source: Source, wrong: list[DocumentError]) -> Backend[Any, Any] | None:
-    written = adapter.manifest.backend or {}
+    written = adapter.manifest.backend
+    if written is None:
+        return None
     kind = written.get("kind")
     if kind not in KINDS:
         known = ", ".join(KINDS)
@@ -101,43 +123,27 @@ def _function(
     adapter: Adapter,
     backend: Backend[Any, Any],
     source: Source,
-    index: int,
+    place: str,
     service: ServiceManifest,
     wrong: list[DocumentError],
 ) -> Serve | None:
-    """The function of one service; None where it has no `call`, or where something is wrong with it."""
-    place = f"/services/{index}"
-    if service.call is None:
-        return None
+    """The function of the service at `place`; None where something is wrong with it."""
     before = len(wrong)
     tables = adapter.manifest.tables
     call = _read(backend.Call, service.call, Scope(CALL_ROOT, tables), source, f"{place}/call", wrong)
-    answering = {"reply": service.reply, "outcomes": service.outcomes}
-    if service.reply is None:
-        del answering["reply"]
-    answers = _read(_Answering, answering, Scope(ANSWER_ROOT, tables), source, place, wrong)
+    written = {name: getattr(service, name) for name in ("reply", "outcomes") if name in service.model_fields_set}
+    answers = _read(_Answering, written, Scope(ANSWER_ROOT, tables), source, place, wrong)
     if call is None or answers is None:
         return None
     if service.effect not in backend.effects:
         known = ", ".join(sorted(backend.effects))
         wrong.append(mistake(source, f"{place}/effect", Text(f"Phải là: {known}.", f"Must be: {known}.")))
     if service.mode == "submission" and service.effect == "idempotent" and "id" not in _reads(call):
-        wrong.append(
-            mistake(
-                source,
-                f"{place}/call",
-                Text(
-                    "Dịch vụ nộp với effect idempotent phải gửi mã giao dịch: hãy dùng id, ví dụ "
-                    "headers: {Idempotency-Key: id}; nếu hệ thống không nhận mã, ghi effect: uncertain.",
-                    "A submission with effect idempotent must pass the transaction's id: use id, such as "
-                    "headers: {Idempotency-Key: id}; where the system honours none, write effect: uncertain.",
-                ),
-            )
-        )
+        wrong.append(mistake(source, f"{place}/call", _NO_ID))
     try:
         operation = backend.operation(service, call)
     except Wrong as error:
-        wrong.append(mistake(source, f"{place}/call", error.text))
+        wrong.append(mistake(source, f"{place}/call" + pointer(error.path), error.text))
         return None
     return Declared(backend, operation, service, answers) if len(wrong) == before else None
 

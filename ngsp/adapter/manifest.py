@@ -64,6 +64,11 @@ class ServiceManifest(Part):
     reply: Any = None
     outcomes: list[dict[str, Any]] = Field(default_factory=list)
 
+    @property
+    def declares(self) -> bool:
+        """Whether something of its function is declared here."""
+        return bool({"call", "reply", "outcomes"} & self.model_fields_set)
+
 
 class Manifest(Part):
     """An adapter. `database_url_env` names the variable that holds the provider's database; never a value.

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from ngsp.registry.texts import detail_of, pointer
 from ngsp.registry.yamlfiles import DocumentError, Source
-from ngsp.text import Text
+from ngsp.text import Text, Wrong
 
 PART = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, arbitrary_types_allowed=True)
 
@@ -45,17 +45,19 @@ def mistakes(source: Source, place: str, error: ValidationError, value: Any) -> 
     """What pydantic found in `value`, which stands at `place` in `source`."""
     for found in error.errors(include_url=False, include_input=False):
         context = found.get("ctx", {})
-        path = list(_path(value, found["loc"]))
+        path = list(_path(value, found["loc"], found["type"]))
         if found["type"] == "unknown_key":
             path.append(context["key"])
+        elif isinstance(context.get("error"), Wrong):
+            path += context["error"].path
         yield mistake(source, place + pointer(path), detail_of(found["type"], context))
 
 
-def _path(value: Any, steps: tuple[str | int, ...]) -> Iterator[str | int]:
+def _path(value: Any, steps: tuple[str | int, ...], kind: str) -> Iterator[str | int]:
     """`steps` without those that are not in the document: pydantic names the member of a union it tried."""
     for number, step in enumerate(steps):
         inside, value = _below(value, step)
-        if inside or number == len(steps) - 1:
+        if inside or (kind == "missing" and number == len(steps) - 1):
             yield step
 
 

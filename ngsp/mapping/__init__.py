@@ -138,13 +138,20 @@ def compiled(source: Any, scope: Scope) -> tuple[Evaluate, frozenset[str]]:
 
 def _shape(value: Any, scope: Scope) -> tuple[Evaluate, frozenset[str]]:
     if isinstance(value, dict):
-        members = {str(name): _shape(below, scope) for name, below in value.items()}
+        members = {str(name): _member(str(name), below, scope) for name, below in value.items()}
         pairs = [(name, evaluate) for name, (evaluate, _) in members.items()]
         reads = frozenset[str]().union(*(reads for _, reads in members.values()))
         return lambda root: {name: evaluate(root) for name, evaluate in pairs}, reads
     if value is None or isinstance(value, bool | int | float):
         return lambda root: value, frozenset()
     return compiled(value, scope)
+
+
+def _member(name: str, value: Any, scope: Scope) -> tuple[Evaluate, frozenset[str]]:
+    try:
+        return _shape(value, scope)
+    except Wrong as error:
+        raise Wrong(error.text, (name, *error.path)) from None
 
 
 def _parts(text: str) -> Iterator[tuple[bool, str]]:

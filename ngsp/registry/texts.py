@@ -128,6 +128,10 @@ _DETAILS = {
     "string_pattern_mismatch": Text("Phải có dạng {pattern}.", "Must be of the form {pattern}."),
     "union_tag_invalid": Text("Phải là một trong: {expected_tags}.", "Must be one of: {expected_tags}."),
     "union_tag_not_found": Text("Thiếu khóa {discriminator}.", "The key {discriminator} is missing."),
+    "float_parsing": Text("Phải là số.", "Must be a number."),
+    "int_parsing": Text("Phải là số nguyên.", "Must be a whole number."),
+    "int_from_float": Text("Phải là số nguyên.", "Must be a whole number."),
+    "bool_parsing": Text("Phải là true hoặc false.", "Must be true or false."),
     "unknown_key": Text("Không có khóa «{key}»: dùng {known}.", "There is no key '{key}': use {known}."),
     "finite_number": Text("Phải là số hữu hạn.", "Must be a finite number."),
 }

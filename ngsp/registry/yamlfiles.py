@@ -161,10 +161,11 @@ def _value(node: yaml.Node, at: Path_, lines: dict[str, int]) -> Any:
     lines[pointer(at)] = node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
         found: dict[str, Any] = {}
-        for key, below in _pairs(node):
+        for key, below, mark in _pairs(node):
             if key in found:
                 raise _Narrow(below.start_mark, Text(f"Khóa «{key}» bị lặp: hãy bỏ một.", f"'{key}' twice: drop one."))
             found[key] = _value(below, (*at, key), lines)
+            lines[pointer((*at, key))] = mark.line + 1  # of the key, which may stand above a block
         return found
     if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
         return [_value(below, (*at, index), lines) for index, below in enumerate(node.value)]
@@ -173,14 +174,14 @@ def _value(node: yaml.Node, at: Path_, lines: dict[str, int]) -> Any:
     raise _unknown(node)
 
 
-def _pairs(node: yaml.MappingNode) -> Iterator[tuple[str, yaml.Node]]:
+def _pairs(node: yaml.MappingNode) -> Iterator[tuple[str, yaml.Node, Any]]:
     for key, below in node.value:
         if not isinstance(key, yaml.ScalarNode) or key.tag != _TAG + "str":
             raise _Narrow(
                 key.start_mark,
                 Text("Khóa phải là chữ: hãy đặt trong dấu nháy.", "A key must be text: put it in quotes."),
             )
-        yield key.value, below
+        yield key.value, below, key.start_mark
 
 
 def _scalar(node: yaml.ScalarNode) -> Any:

@@ -36,8 +36,8 @@ def english(monkeypatch: pytest.MonkeyPatch) -> None:
 BACKENDS = [
     # what stands in the line, the pointer, and what is said of it
     ("kind: ftp\nurl: {env: URL}", "kind: ftp", "/backend/kind", "Must be one of: rest, soap, sql, files."),
-    ("url: {env: URL}", "url: {env: URL}", "/backend/kind", "Must be one of: rest, soap, sql, files."),
-    ("kind: rest", "kind: rest", "/backend/url", "A required field is missing."),
+    ("url: {env: URL}", "backend:", "/backend/kind", "Must be one of: rest, soap, sql, files."),
+    ("kind: rest", "backend:", "/backend/url", "A required field is missing."),
     (
         "kind: rest\nurl: http://10.0.0.1",
         "url: http://10.0.0.1",
@@ -62,7 +62,7 @@ BACKENDS = [
         "/backend/breaker/fails",
         "There is no key 'fails': use failures.",
     ),
-    (GOOD_BACKEND + "auth:\n  kind: digest", "kind: digest", "/backend/auth", "Must be one of: 'basic', 'bearer'"),
+    (GOOD_BACKEND + "auth:\n  kind: digest", "auth:", "/backend/auth", "Must be one of: 'basic', 'bearer'"),
     (
         GOOD_BACKEND + "auth: {token: {env: T}}",
         "auth: {token: {env: T}}",
@@ -77,7 +77,7 @@ BACKENDS = [
     ),
     (
         GOOD_BACKEND + "auth:\n  kind: oauth2\n  client_id: a\n  client_secret: {env: S}",
-        "kind: oauth2",
+        "auth:",
         "/backend/auth",
         "Give exactly one: token_path or token_url.",
     ),

@@ -104,6 +104,10 @@ class ServiceKey:
         return cls(provider, name, version)
 
 
+Probe = Literal["", "adapter", "backend"]
+"""What a probe asks: whether messages come through to the adapter, or to the system behind it as well."""
+PROBES: frozenset[str] = frozenset(("", "adapter", "backend"))
+
 TOO_OLD = "delivery-too-old"
 """Code of a reply `retry` to a delivery that was not begun because its time to begin had passed."""
 OUTCOMES_TOPIC = "ngsp.outcomes"
@@ -127,6 +131,7 @@ class Envelope:
     `deadline_ms`: Unix milliseconds, absolute. `fields`: the granted JSON pointers, `("",)` for all.
     `reply_to`: the topic the reply goes to. `attempt`: 1 for the first delivery. `begin_by_ms`: when this delivery
     has grown too old to be begun, Unix milliseconds, 0 for never: another follows once the agreement was looked at.
+    `probe`: not empty where it asks for nothing but an answer; it has no body then.
     """
 
     id: str
@@ -143,12 +148,15 @@ class Envelope:
     dossier: str = ""
     traceparent: str = ""
     begin_by_ms: int = 0
+    probe: Probe = ""
 
     def headers(self) -> Headers:
         """The wire form of everything but the body."""
         headers = grant_headers(self.service, self.purpose, self.fields, self.schema, self.consumer)
         if self.begin_by_ms:
             headers.append(("ngsp-begin-by", b"%d" % self.begin_by_ms))
+        if self.probe:
+            headers.append(("ngsp-probe", self.probe.encode()))
         return headers + call_headers(
             self.id, self.deadline_ms, self.reply_to, self.attempt, self.officer, self.dossier, self.traceparent
         )
@@ -158,6 +166,9 @@ class Envelope:
         """The reverse. ValueError, KeyError or UnicodeDecodeError where it is not an envelope."""
         found = dict(headers)
         fields = found["ngsp-fields"].decode()
+        probe = found.get("ngsp-probe", b"").decode()
+        if probe not in PROBES:
+            raise ValueError("unknown kind of probe")
         return cls(
             id=found["ngsp-id"].decode(),
             service=found["ngsp-service"].decode(),
@@ -173,6 +184,7 @@ class Envelope:
             dossier=found.get("ngsp-dossier", b"").decode(),
             traceparent=found.get("traceparent", b"").decode(),
             begin_by_ms=int(found.get("ngsp-begin-by", b"0")),
+            probe=probe,  # type: ignore[arg-type]  # checked above
         )
 
 
@@ -211,7 +223,7 @@ class Reply:
     """A reply on the bus, from adapter to gateway: which request it answers, how it went, and the provider's bytes.
 
     `code`: the provider's own code for a no or a failure, at most 64 plain characters, never personal data.
-    `adapter`: the id of the adapter that answered. `attempt`: the delivery it answers.
+    `adapter`: the id of the adapter that answered. `attempt`: the delivery it answers. `probe`: it answers a probe.
     """
 
     id: str
@@ -221,6 +233,7 @@ class Reply:
     code: str = ""
     adapter: str = ""
     attempt: int = 1
+    probe: bool = False
 
     def headers(self) -> Headers:
         headers = [
@@ -232,6 +245,8 @@ class Reply:
         ]
         if self.code:
             headers.append(("ngsp-code", self.code.encode()))
+        if self.probe:
+            headers.append(("ngsp-probe", b"answer"))
         return headers
 
     @classmethod
@@ -249,4 +264,5 @@ class Reply:
             code=found.get("ngsp-code", b"").decode()[:64],
             adapter=found.get("ngsp-adapter", b"").decode()[:64],
             attempt=int(found.get("ngsp-attempt", b"1")),
+            probe="ngsp-probe" in found,
         )

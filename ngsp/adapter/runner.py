@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ngsp.adapter.definition import Adapter, AdapterError, Request
 from ngsp.adapter.inbox import TransactionalInbox, UncertainInbox, passing
 from ngsp.adapter.manifest import ManifestError, ServiceManifest
+from ngsp.adapter.probing import answer_probe
 from ngsp.bus.base import Bus, Message, Subscription
 from ngsp.errors import BusUnavailable
 from ngsp.messages import (
@@ -137,11 +139,11 @@ class AdapterRunner:
         if not _well_formed(envelope) or self._topics.get(envelope.service) != message.topic:
             log.error("a message that asks nothing of this adapter was dropped", topic=message.topic)
             return
-        reply = await self._reply(self._declared[envelope.service], envelope)
-        signed = Reply(
-            reply.id, reply.service, reply.status, reply.body, reply.code, self._adapter.id, envelope.attempt
-        )
-        await self._answer(envelope, signed)
+        if envelope.probe:
+            reply = await answer_probe(self._adapter, envelope)
+        else:
+            reply = await self._reply(self._declared[envelope.service], envelope)
+        await self._answer(envelope, replace(reply, adapter=self._adapter.id, attempt=envelope.attempt))
         self.handled += 1
 
     async def _reply(self, service: ServiceManifest, envelope: Envelope) -> Reply:

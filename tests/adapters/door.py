@@ -16,7 +16,7 @@ from ngsp.adapter import Adapter
 from ngsp.adapter.runner import AdapterRunner
 from ngsp.bus.base import Message, Topic
 from ngsp.bus.embedded import EmbeddedBus
-from ngsp.messages import REPLY_TOPIC_PREFIX, Envelope, Reply, uuid7
+from ngsp.messages import REPLY_TOPIC_PREFIX, Envelope, Probe, Reply, uuid7
 from ngsp.registry.model import Schema
 from ngsp.vault import Vault
 
@@ -40,7 +40,14 @@ class Door:
         self._waiting[reply.id].pop(0).set_result(reply)
 
     async def ask(
-        self, payload: Any, *, id: str = "", officer: str = "", dossier: str = "", deadline_s: float = 10.0
+        self,
+        payload: Any,
+        *,
+        id: str = "",
+        officer: str = "",
+        dossier: str = "",
+        deadline_s: float = 10.0,
+        probe: Probe = "",
     ) -> Reply:
         """The reply to one delivery of `payload`; with the `id` of an earlier one, to a repeated delivery."""
         envelope = Envelope(
@@ -55,6 +62,7 @@ class Door:
             consumer="G22",
             officer=officer,
             dossier=dossier,
+            probe=probe,
         )
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(envelope.id, []).append(answer)

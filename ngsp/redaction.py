@@ -23,7 +23,7 @@ SHOWN: Final = frozenset(
     """
     adapter agreement agreement_version allowed attempt attempts batch by bytes caused_by causes client code
     committed consumer count credential decision duration_ms duration_us effect entry epoch error frames gateway
-    group handled how id instance job kid kind limit member members method mode needed node others partition
+    group handled held_back how id instance job kid kind limit member members method mode needed node others partition
     partitions parts pause_s place port provider purpose reason requests retry_after_s revision role route scope
     seconds service services signal size slot sqlstate stage state status task timeout_s topic topics transaction
     type version what window writes

@@ -29,6 +29,7 @@ from prometheus_client.registry import Collector
 from ngsp import __version__
 from ngsp.errors import ERRORS, NgspError
 from ngsp.redaction import mask, note, shown, shown_event, shown_exception, shown_members, shown_text
+from ngsp.seldom import SeldomFilter
 
 current_transaction: ContextVar[str] = ContextVar("current_transaction", default="")
 """Set by whoever works on a transaction: each line logged meanwhile names it."""
@@ -72,6 +73,7 @@ def configure_logging(level: str) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [_Bridge()]
+    root.handlers[0].addFilter(SeldomFilter())
     root.setLevel(level)
     for name, least in LIBRARY_LEVELS.items():
         logger = logging.getLogger(name)

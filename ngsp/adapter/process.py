@@ -29,6 +29,7 @@ from ngsp.adapter.runner import AdapterRunner
 from ngsp.bus.kafka import KafkaBus, KafkaConnection
 from ngsp.errors import BusUnavailable
 from ngsp.registry.schemas import digest
+from ngsp.seldom import Seldom
 from ngsp.text import tr
 from ngsp.vault import Vault
 
@@ -225,6 +226,7 @@ async def run(target: str, settings: AdapterSettings) -> None:
 
 async def _start(bus: KafkaBus, runner: AdapterRunner) -> None:
     """Connect and take messages; broker or provider may come up later than the adapter."""
+    seldom = Seldom()
     for start in (bus.start, runner.start):
         while True:
             try:
@@ -233,7 +235,8 @@ async def _start(bus: KafkaBus, runner: AdapterRunner) -> None:
             except Exception as error:
                 if not isinstance(error, BusUnavailable) and not passing(error):
                     raise
-                log.warning("not ready to serve; trying again", error=type(error).__name__)
+                if (held := seldom.held_back(type(error).__name__)) is not None:
+                    log.warning("not ready to serve; trying again", error=type(error).__name__, held_back=held)
             await asyncio.sleep(RETRY_S)
 
 

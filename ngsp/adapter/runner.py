@@ -36,11 +36,13 @@ from ngsp.messages import (
     ReplyStatus,
     group_of,
 )
+from ngsp.seldom import Seldom
 from ngsp.vault import Vault
 
 DEFAULT_IN_WORK = 256
 LATEST_START_S = 0.005
 """Less than this before the deadline, work is not begun any more."""
+SEND_AGAIN_S = 0.5
 LARGEST_REPLY_BYTES = 2_000_000
 """The bus carries messages of 2 MiB, headers included."""
 LATEST_DEADLINE_MS = 2**53
@@ -77,6 +79,7 @@ class AdapterRunner:
         self._transactional: TransactionalInbox | None = None
         self._uncertain: UncertainInbox | None = None
         self._subscription: Subscription | None = None
+        self._seldom = Seldom()
         self.handled = 0
         """Requests answered since the start."""
 
@@ -209,7 +212,16 @@ class AdapterRunner:
                 return
             done.add_done_callback(_watch)
             return
-        await self._bus.send(envelope.reply_to, reply.headers(), reply.body)
+        while True:
+            try:
+                await self._bus.send(envelope.reply_to, reply.headers(), reply.body)
+            except BusUnavailable as error:
+                # Sent again from here: a message given back to the bus would be asked of the provider once more.
+                if (held := self._seldom.held_back("outcome")) is not None:
+                    log.warning("an outcome waits for the bus", adapter=self.id, reason=error.reason, held_back=held)
+                await asyncio.sleep(SEND_AGAIN_S)
+            else:
+                return
 
 
 def _well_formed(envelope: Envelope) -> bool:

@@ -11,6 +11,7 @@ import structlog
 from ngsp.bus.base import Message, Topic
 from ngsp.errors import BusUnavailable
 from ngsp.messages import Headers
+from ngsp.seldom import Seldom
 from ngsp.text import Text
 
 MOST_QUEUED = 10_000
@@ -158,6 +159,7 @@ class _Member:
     ) -> None:
         self._groups, self._handle, self._max = groups, handle, max_in_work
         self._wake = asyncio.Event()
+        self._seldom = Seldom()
         self._tasks: set[asyncio.Task[None]] = set()
         for _, group in groups:
             group.listen(self._wake)
@@ -188,8 +190,10 @@ class _Member:
             group.queue.appendleft(message)
             group.wake()
             raise
-        except Exception:
-            log.exception("a message's handler failed; it comes again", topic=message.topic)
+        except Exception as error:
+            kind = type(error).__name__
+            if (held := self._seldom.held_back(f"{message.topic} {kind}")) is not None:
+                log.exception("a message's handler failed; it comes again", topic=message.topic, held_back=held)
             await asyncio.sleep(REDELIVERY_PAUSE_S)
             group.queue.append(message)
             group.wake()

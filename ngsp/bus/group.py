@@ -1,13 +1,15 @@
 """One member of a Kafka consumer group: bounded work, commit of the finished prefix only, and a supervisor over it.
 
 aiokafka's group consumer may stop without an error after a broker's restart; the supervisor makes it anew when it
-raises, or when there is something to read and it has not moved for `STALLED_S`.
+raises, or when there is something to read and it has not moved for `STALLED_S`. While the brokers are away it is left
+alone: it comes back by itself at once, and one made anew would wait for the session of the old one to end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -18,7 +20,9 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from ngsp.bus.base import Message
+from ngsp.bus.reach import Reach
 from ngsp.errors import BusUnavailable
+from ngsp.seldom import Seldom
 
 SESSION_TIMEOUT_MS = 6_000
 """Silence after which a member is taken for dead and its partitions go to others: the broker's least."""
@@ -29,8 +33,10 @@ METADATA_AGE_MS = 10_000
 COMMIT_EVERY_S = 0.5
 STALLED_S = 10.0
 RESTART_PAUSE_S = 0.5
+LONGEST_RESTART_PAUSE_S = 4.0
 CLOSE_TIMEOUT_S = 5.0
 HANDLER_PAUSE_S = 0.2
+LONGEST_HANDLER_PAUSE_S = 2.0
 BROKER_TIMEOUT_S = 5.0
 
 log = structlog.get_logger(__name__)
@@ -64,18 +70,20 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
     def __init__(
         self,
         options: dict[str, Any],
+        reach: Reach,
         topics: list[str],
         group: str,
         handle: Callable[[Message], Awaitable[None]],
         max_in_work: int,
     ) -> None:
-        self._options, self._topics, self._group_id = options, topics, group
+        self._options, self._reach, self._topics, self._group_id = options, reach, topics, group
         self._handle, self._max = handle, max_in_work
         self._consumer: AIOKafkaConsumer | None = None
         self._progress: dict[TopicPartition, _Progress] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
         self._moved_at = time.monotonic()
+        self._seldom = Seldom()
         self._stopping = False
         self._loop_task: asyncio.Task[None] | None = None
 
@@ -99,6 +107,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._progress = {}
         try:
             await consumer.start()
+            self._reach.guard(consumer._client)
             consumer.subscribe(self._topics, listener=self)
         except BaseException:
             await _stop(consumer)
@@ -117,6 +126,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
 
     async def _supervise(self) -> None:
         me = asyncio.current_task()
+        pause_s = RESTART_PAUSE_S
         while not self._stopping:
             try:
                 if self._consumer is None:
@@ -132,7 +142,9 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
                 continue
             log.warning("a group consumer is made anew", group=self._group_id, error=error)
             await self._close()
-            await asyncio.sleep(RESTART_PAUSE_S)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, LONGEST_RESTART_PAUSE_S)
+            await self._reach.well()
 
     async def _run(self) -> None:
         commit_at = time.monotonic() + COMMIT_EVERY_S
@@ -156,8 +168,10 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             if now >= commit_at:
                 commit_at = now + COMMIT_EVERY_S
                 await self._commit()
-                if now - self._moved_at > STALLED_S:
-                    await self._check_stall(consumer)
+                if self._reach.trouble:
+                    self._moved_at = now
+                elif now - self._moved_at > STALLED_S:
+                    await self._check_stall()
 
     def _begin(self, partition: TopicPartition, record: ConsumerRecord[bytes, bytes]) -> None:
         progress = self._progress.get(partition)
@@ -174,14 +188,18 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._room.set()
 
     async def _work(self, message: Message, progress: _Progress, offset: int) -> None:
+        pause_s = HANDLER_PAUSE_S
         while True:
             try:
                 await self._handle(message)
-            except Exception:
+            except Exception as error:
                 if self._stopping:
                     return  # its offset stays uncommitted: it comes again to a successor
-                log.exception("a message's handler failed; it comes again", topic=message.topic)
-                await asyncio.sleep(HANDLER_PAUSE_S)
+                kind = type(error).__name__
+                if (held := self._seldom.held_back(f"{message.topic} {kind}")) is not None:
+                    log.exception("a message's handler failed; it comes again", topic=message.topic, held_back=held)
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+                pause_s = min(pause_s * 2, LONGEST_HANDLER_PAUSE_S)
             else:
                 progress.end(offset)
                 return
@@ -208,7 +226,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             if partition in self._progress:
                 self._progress[partition].committed = prefix
 
-    async def _check_stall(self, consumer: AIOKafkaConsumer) -> None:
+    async def _check_stall(self) -> None:
         self._moved_at = time.monotonic()
         if len(self._tasks) >= self._max:
             return

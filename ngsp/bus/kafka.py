@@ -3,7 +3,8 @@
 Facts this is built on: `max_batch_size` must be large for latency under load; linger 0; the future that `send` gives
 must be watched; record headers come back as a tuple; a manually assigned consumer and the producer recover by
 themselves after a broker's restart, a group consumer may stop without a word and is then made anew; while a partition
-has no leader the producer asks for metadata without a pause, thousands of times a second, unless it is held back.
+has no leader the producer asks for metadata without a pause, thousands of times a second, unless it is held back; while
+a broker is away every loop of every client calls it ten times a second, unless `Reach` paces them.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from aiokafka.structs import TopicPartition
 
 from ngsp.bus.base import Message, Topic
 from ngsp.bus.group import GroupMember
+from ngsp.bus.reach import Reach
 from ngsp.errors import BusUnavailable
 from ngsp.messages import Headers
+from ngsp.seldom import Seldom
 
 PROBE_EVERY_S = 1.0
 PROBE_TIMEOUT_S = 3.0
@@ -79,7 +82,7 @@ class KafkaBus:
         self._connection, self._client_id, self._replication = connection, client_id, replication
         self._producer: AIOKafkaProducer | None = None
         self._probe: asyncio.Task[None] | None = None
-        self._trouble = "not started"
+        self._reach = Reach()
 
     async def start(self) -> None:
         producer = AIOKafkaProducer(
@@ -92,12 +95,13 @@ class KafkaBus:
         )
         try:
             await producer.start()
+            self._reach.guard(producer.client)
             producer.client.force_metadata_update = _Paced(producer.client.force_metadata_update)
         except (KafkaError, OSError) as error:
             await producer.stop()
             raise BusUnavailable(retry_after_s=2, reason=f"no broker: {type(error).__name__}") from error
         self._producer = producer
-        self._trouble = ""
+        self._reach.trouble = ""
         self._probe = asyncio.create_task(self._watch(), name="kafka probe")
 
     async def stop(self) -> None:
@@ -106,10 +110,10 @@ class KafkaBus:
             await asyncio.gather(self._probe, return_exceptions=True)
         if self._producer:
             await self._producer.stop()
-        self._trouble = "stopped"
+        self._reach.trouble = "stopped"
 
     def trouble(self) -> str:
-        return self._trouble
+        return self._reach.trouble
 
     async def _watch(self) -> None:
         """Ask the brokers for their state once a second, so that a loss shows before a call is accepted."""
@@ -118,9 +122,9 @@ class KafkaBus:
             try:
                 async with asyncio.timeout(PROBE_TIMEOUT_S):
                     answered = await producer.client.force_metadata_update()
-                self._trouble = "" if answered else "no broker answers"
+                self._reach.trouble = "" if answered else "no broker answers"
             except (KafkaError, OSError, TimeoutError) as error:
-                self._trouble = f"no broker answers: {type(error).__name__}"
+                self._reach.trouble = f"no broker answers: {type(error).__name__}"
             await asyncio.sleep(PROBE_EVERY_S)
 
     def _started(self) -> AIOKafkaProducer:
@@ -128,7 +132,12 @@ class KafkaBus:
             raise BusUnavailable(retry_after_s=1, reason="the bus is not started")
         return self._producer
 
+    def _refuse_in_trouble(self) -> None:
+        if self._reach.trouble:
+            raise BusUnavailable(retry_after_s=2, reason=self._reach.trouble)
+
     async def ensure(self, topics: Iterable[Topic]) -> None:
+        self._refuse_in_trouble()
         admin = AIOKafkaAdminClient(client_id=f"{self._client_id}-topics", **self._connection.options())
         try:
             await admin.start()
@@ -146,6 +155,7 @@ class KafkaBus:
             await admin.close()
 
     async def lag(self, groups: Mapping[str, str]) -> dict[str, int]:
+        self._refuse_in_trouble()
         options = self._connection.options() | {"client_id": f"{self._client_id}-lag"}
         admin = AIOKafkaAdminClient(**options)
         consumer = AIOKafkaConsumer(enable_auto_commit=False, **options)
@@ -205,6 +215,7 @@ class KafkaBus:
         partition = TopicPartition(topic, 0)
         try:
             await consumer.start()
+            self._reach.guard(consumer._client)
             consumer.assign([partition])
             await consumer.seek_to_end(partition)
             await consumer.position(partition)  # resolves the end now, not at the first fetch
@@ -217,7 +228,7 @@ class KafkaBus:
         self, topics: Iterable[str], group: str, handle: Callable[[Message], Awaitable[None]], max_in_work: int
     ) -> GroupMember:
         options = self._connection.options() | {"client_id": self._client_id}
-        member = GroupMember(options, list(topics), group, handle, max_in_work)
+        member = GroupMember(options, self._reach, list(topics), group, handle, max_in_work)
         await member.start()
         return member
 
@@ -260,6 +271,7 @@ class Tail:
     """Reads one topic from its end and hands each record over in the event loop, without a task for each."""
 
     def __init__(self, consumer: AIOKafkaConsumer, topic: str, handle: Callable[[Message], None]) -> None:
+        self._seldom = Seldom()
         self._consumer, self._topic, self._handle = consumer, topic, handle
         self._task = asyncio.create_task(self._run(), name=f"tail {topic}")
 
@@ -270,8 +282,9 @@ class Tail:
                 for records in (await consumer.getmany(timeout_ms=1_000)).values():
                     for record in records:
                         handle(Message(topic, record.headers, record.value or b""))
-            except (KafkaError, OSError):
-                log.warning("reading replies failed; trying again", topic=topic, exc_info=True)
+            except (KafkaError, OSError) as error:
+                if (held := self._seldom.held_back(type(error).__name__)) is not None:
+                    log.warning("reading replies failed; trying again", topic=topic, exc_info=True, held_back=held)
                 await asyncio.sleep(0.2)
 
     async def stop(self, timeout_s: float) -> None:

@@ -247,17 +247,19 @@ async def test_a_service_is_asked_on_its_own_topic_only(watched: Watched, tmp_pa
     assert served == ["H41/first/v1"]
 
 
+@pytest.mark.parametrize("effect", EFFECTS)
 async def test_a_message_that_was_cut_short_on_the_bus_is_not_finished(
-    embedded: EmbeddedBus, office_of: OfficeOf
+    embedded: EmbeddedBus, office_of: OfficeOf, effect: Effect
 ) -> None:
-    """Outcomes that find no room are tried until there is some, and other messages are served meanwhile."""
-    office = office_of("transactional")
+    """Outcomes that find no room are tried until there is some, without asking the provider anew; others are served."""
+    office = office_of(effect)
     async with desk_at(embedded, office.path, [office.topic]) as desk, office.serving(embedded) as runner:
         await desk.deliver(desk.submission())
         assert (await desk.ask(desk.envelope())).status == "ok"
         assert runner.handled == 1
         await embedded.ensure([Topic(OUTCOMES_TOPIC, 1, 60.0)])
         await until(lambda: runner.handled == 2, "the outcome to be sent")
+        assert len(office.calls) == len(set(office.calls)) == 2
 
 
 async def test_a_database_that_is_down_is_a_retry_and_its_return_is_noticed(

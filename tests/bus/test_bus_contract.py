@@ -248,12 +248,17 @@ async def test_a_killed_broker_is_survived_and_shown(kafka: LocalKafka) -> None:
     member = await bus.work([topic], "survivors", handle, 4)
     await bus.send(topic, [], b"1")
     await until(lambda: tailed == [b"1"] == worked, "the first message")
+    consumer = member._consumer
     kafka.kill()
     await until(lambda: bus.trouble() != "", "the loss to show")
+    with pytest.raises(BusUnavailable):
+        await bus.lag({topic: "survivors"})
     await kafka.start()
     await until(lambda: bus.trouble() == "", "the bus to be well again", 40)
     await bus.send(topic, [], b"2")
     await until(lambda: b"2" in tailed and b"2" in worked, "a message after the restart", 60)
+    # One made anew would wait until the session of the one before has ended.
+    assert member._consumer is consumer
     await member.stop(5)
     await tail.stop(1)
     await bus.stop()

@@ -8,6 +8,7 @@ developer's own machine and synthetic data: what passes is shown.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -148,6 +149,7 @@ async def serve_adapter(adapter: Adapter, port: int, say: Say) -> None:
 
 def serve_again_on_change(target: str, folder: Path, port: int, say: Say) -> None:
     """Runs `ngsp adapter dev --once` as a process and starts it anew whenever a file of `folder` was saved."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # or the process that serves would be left behind
     command = [sys.executable, "-m", "ngsp", "adapter", "dev", target, "--port", str(port), "--once"]
     while True:
         before = _state(folder)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,10 +22,10 @@ from typing import Annotated, Any
 import orjson
 from pydantic import Field, ValidationError
 
-from ngsp.adapter.backends.base import Answer
+from ngsp.adapter.backends.base import Answer, Attempt, Operation
 from ngsp.adapter.breaker import Breaker
 from ngsp.adapter.declared import Declared
-from ngsp.adapter.definition import Adapter, Failed, Request
+from ngsp.adapter.definition import Adapter, Failed
 from ngsp.adapter.manifest import ManifestError
 from ngsp.adapter.models import Part
 from ngsp.messages import ReplyStatus
@@ -125,12 +125,12 @@ class Recorder:
 
 @dataclass(frozen=True, slots=True)
 class _Recording:
-    operation: Any
+    operation: Operation
     answers: dict[str, Answer]
 
-    async def __call__(self, request: Request, root: dict[str, Any]) -> Answer:
-        answer: Answer = await self.operation(request, root)
-        self.answers[request.id] = answer
+    async def __call__(self, attempt: Attempt) -> Answer:
+        answer = await self.operation(attempt)
+        self.answers[str(attempt.root["id"])] = answer
         return answer
 
 
@@ -138,10 +138,10 @@ class _Recording:
 class _Replay:
     recordings: list[Recording]
 
-    async def __call__(self, request: Request, root: Mapping[str, Any]) -> Answer:
+    async def __call__(self, attempt: Attempt) -> Answer:
         if not self.recordings:
             raise Failed("no-recording")
-        payload = root["payload"]
+        payload = attempt.root["payload"]
         fitting = [recording for recording in self.recordings if recording.request == payload]
         if not fitting:
             number = hashlib.sha256(orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)).digest()[0]

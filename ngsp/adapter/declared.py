@@ -19,7 +19,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from ngsp.adapter.backends import KINDS, backend_class
-from ngsp.adapter.backends.base import Answer, Attempt, Backend, Operation
+from ngsp.adapter.backends.base import Answer, Attempt, Backend, Operation, Setting
 from ngsp.adapter.breaker import BreakerOpen
 from ngsp.adapter.definition import (
     Adapter,
@@ -71,6 +71,10 @@ def declare(adapter: Adapter, source: Source) -> None:
     """Gives `adapter` its back end and a function for each service with `call`. ManifestError with every mistake."""
     wrong: list[DocumentError] = []
     backend = _backend(adapter, source, wrong)
+    if adapter.manifest.outcomes and adapter.manifest.backend is None:
+        wrong.append(mistake(source, "/outcomes", _NO_BACKEND))
+    whole = {"outcomes": adapter.manifest.outcomes}
+    common = _read(_Answering, whole, Scope(ANSWER_ROOT, adapter.manifest.tables), source, "", wrong)
     for index, service in enumerate(adapter.manifest.services):
         place = f"/services/{index}"
         if service.call is None and service.declares:
@@ -78,8 +82,8 @@ def declare(adapter: Adapter, source: Source) -> None:
             wrong.append(mistake(source, f"{place}/{key}", _NO_CALL))
         elif service.call is not None and adapter.manifest.backend is None:
             wrong.append(mistake(source, f"{place}/call", _NO_BACKEND))
-        elif service.call is not None and backend is not None:
-            serve = _function(adapter, backend, source, place, service, wrong)
+        elif service.call is not None and backend is not None and common is not None:
+            serve = _function(adapter, backend, common.outcomes, source, place, service, wrong)
             if serve is not None:
                 adapter.service(service.service, service.version)(serve)
     if wrong:
@@ -112,7 +116,8 @@ def _backend(adapter: Adapter, source: Source, wrong: list[DocumentError]) -> Ba
         return None
     found = backend_class(kind)
     try:
-        config = found.Config.model_validate(written)
+        setting = Setting(CALL_ROOT, adapter.manifest.tables, adapter.folder)
+        config = found.Config.model_validate(written, context=setting)
     except ValidationError as error:
         wrong += mistakes(source, "/backend", error, written)
         return None
@@ -122,6 +127,7 @@ def _backend(adapter: Adapter, source: Source, wrong: list[DocumentError]) -> Ba
 def _function(
     adapter: Adapter,
     backend: Backend[Any, Any],
+    common: tuple[Rule, ...],
     source: Source,
     place: str,
     service: ServiceManifest,
@@ -138,13 +144,14 @@ def _function(
     if service.effect not in backend.effects:
         known = ", ".join(sorted(backend.effects))
         wrong.append(mistake(source, f"{place}/effect", Text(f"Phải là: {known}.", f"Must be: {known}.")))
-    if service.mode == "submission" and service.effect == "idempotent" and "id" not in _reads(call):
+    if service.mode == "submission" and service.effect == "idempotent" and "id" not in _reads([call, backend.config]):
         wrong.append(mistake(source, f"{place}/call", _NO_ID))
     try:
         operation = backend.operation(service, call)
     except Wrong as error:
         wrong.append(mistake(source, f"{place}/call" + pointer(error.path), error.text))
         return None
+    answers = answers.model_copy(update={"outcomes": answers.outcomes + common})
     return Declared(backend, operation, service, answers) if len(wrong) == before else None
 
 

@@ -143,7 +143,7 @@ class Adapter:
         manifest, source = load_manifest(path)
         adapter = cls(manifest)
         adapter.folder = path.parent
-        if manifest.backend is not None or any(service.declares for service in manifest.services):
+        if manifest.backend is not None or manifest.outcomes or any(service.declares for service in manifest.services):
             from ngsp.adapter.declared import declare
 
             declare(adapter, source)

@@ -73,7 +73,8 @@ class ServiceManifest(Part):
 class Manifest(Part):
     """An adapter. `database_url_env` names the variable that holds the provider's database; never a value.
 
-    `backend`: the provider's system, as written. `tables`: for the function `lookup`, by name.
+    `backend`: the provider's system, as written. `tables`: for the function `lookup`, by name. `outcomes`: rules for
+    the answers of every service, after its own.
     """
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -82,6 +83,7 @@ class Manifest(Part):
     database_url_env: Annotated[str | None, Field(pattern=r"^[A-Z][A-Z0-9_]+$")] = None
     backend: dict[str, Any] | None = None
     tables: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    outcomes: list[dict[str, Any]] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

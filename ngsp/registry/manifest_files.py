@@ -14,7 +14,7 @@ from ngsp.text import Text
 
 DEFAULTS: dict[str, Any] = {"mode": "query", "effect": "idempotent", "max_body_bytes": 65_536}
 """Of a service that does not say."""
-_OWN = frozenset(("database_url_env", "backend", "tables"))
+_OWN = frozenset(("database_url_env", "backend", "tables", "outcomes"))
 _OWN_OF_SERVICE = frozenset(("call", "reply", "outcomes"))
 
 

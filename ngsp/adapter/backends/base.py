@@ -10,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar
 
 import structlog
@@ -21,10 +22,17 @@ from ngsp.adapter.manifest import ServiceManifest
 from ngsp.adapter.models import Part
 from ngsp.adapter.outcomes import Kind
 from ngsp.adapter.references import Surroundings
-from ngsp.mapping import Root
+from ngsp.mapping import Root, Scope
 from ngsp.messages import Effect
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Setting(Scope):
+    """Where a configuration stands: what its expressions may name, and the manifest's folder."""
+
+    folder: Path = Path()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +92,7 @@ class BreakerSettings(Part):
 
 
 class BackendConfig(Part):
-    """What every kind takes under `backend:`."""
+    """What every kind takes under `backend:`. Validated with a `Setting` as context."""
 
     kind: str
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 3.0

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from vietnam_provinces import Province, Ward
 
@@ -20,8 +20,6 @@ from adapters.g01_population.names import Draw, Name, draw_name
 HOUSEHOLDS = 3_000
 MOST_IN_HOUSEHOLD = 16
 LATEST_BIRTH = date(2025, 6, 30)
-COUNTRY = "VN"
-NATIONALITY = "Việt Nam"
 
 _SEED = "dân cư tổng hợp 1"
 _SERIAL_STEP, _SERIALS = 7_919, 500_000
@@ -43,17 +41,6 @@ class Commune(NamedTuple):
 class Address:
     commune: Commune
     detail: str
-
-    def document(self) -> dict[str, str]:
-        place = self.commune
-        return {
-            "QuocGia": COUNTRY,
-            "MaTinh": place.province_code,
-            "Tinh": place.province,
-            "MaXa": place.code,
-            "Xa": place.name,
-            "ChiTiet": self.detail,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +81,8 @@ class _Person:
 @cache
 def population() -> dict[str, Citizen]:
     """Identity number → citizen, all of them: made at first use, about 0.3 s."""
-    communes = _communes()
-    return {citizen.id: citizen for number in range(HOUSEHOLDS) for citizen in household(number, communes)}
+    everywhere = tuple(sorted(communes().values()))
+    return {citizen.id: citizen for number in range(HOUSEHOLDS) for citizen in household(number, everywhere)}
 
 
 def household(number: int, communes: tuple[Commune, ...]) -> Iterator[Citizen]:
@@ -105,7 +92,10 @@ def household(number: int, communes: tuple[Commune, ...]) -> Iterator[Citizen]:
     residence = Address(home, _detail(draw, home))
     ethnicity = draw.one_of(_ETHNICITIES)
     people = _family(draw, home, communes, kind=draw.below(10))
-    numbers = [_identity_number(person, 1 + number * MOST_IN_HOUSEHOLD + place) for place, person in enumerate(people)]
+    numbers = [
+        identity_number(person.birthplace.province_code, person.male, person.born, _serial(number, place))
+        for place, person in enumerate(people)
+    ]
 
     def number_of(place: int) -> str:
         return numbers[place] if place >= 0 else ""
@@ -128,42 +118,20 @@ def household(number: int, communes: tuple[Commune, ...]) -> Iterator[Citizen]:
         )
 
 
-def document(citizen: Citizen) -> dict[str, Any]:
-    """The record in the form of `schemas/population-lookup/v1/reply.json`."""
-    head = population()[citizen.head]
-    return {
-        "SoDinhDanh": citizen.id,
-        "HoVaTen": citizen.name.document(),
-        "GioiTinh": 1 if citizen.male else 2,
-        "NgaySinh": citizen.born.isoformat(),
-        "DanToc": citizen.ethnicity,
-        "QuocTich": NATIONALITY,
-        "NoiDangKyKhaiSinh": citizen.registered_in.document(),
-        "QueQuan": citizen.origin.document(),
-        "ThuongTru": citizen.residence.document(),
-        "Cha": _relative(citizen.father),
-        "Me": _relative(citizen.mother),
-        "VoChong": _relative(citizen.spouse),
-        "ChuHo": {"SoDinhDanh": head.id, "HoVaTen": head.name.document(), "QuanHe": citizen.relation},
-    }
-
-
-def _relative(id: str) -> dict[str, Any] | None:
-    return {"SoDinhDanh": id, "HoVaTen": population()[id].name.document()} if id else None
-
-
 def _draw_of(number: int) -> Draw:
     return Draw(f"{_SEED}/{number}")
 
 
 @cache
-def _communes() -> tuple[Commune, ...]:
+def communes() -> dict[str, Commune]:
+    """Code → commune, as of 1 July 2025."""
     provinces = {int(found.code): found.name for found in Province.iter_all()}
-    communes = (
-        Commune(f"{ward.code:05d}", ward.name, f"{ward.province_code:02d}", provinces[int(ward.province_code)])
+    return {
+        f"{ward.code:05d}": Commune(
+            f"{ward.code:05d}", ward.name, f"{ward.province_code:02d}", provinces[int(ward.province_code)]
+        )
         for ward in Ward.iter_all()
-    )
-    return tuple(sorted(communes))
+    }
 
 
 def _detail(draw: Draw, commune: Commune) -> str:
@@ -173,10 +141,14 @@ def _detail(draw: Draw, commune: Commune) -> str:
     return f"{draw.one_of(kinds)} {draw.between(1, 15)}"
 
 
-def _identity_number(person: _Person, index: int) -> str:
-    century = 2 * (person.born.year // 100 - 19) + (0 if person.male else 1)
-    serial = index * _SERIAL_STEP % _SERIALS
-    return f"9{person.birthplace.province_code}{century}{person.born.year % 100:02d}{serial:06d}"
+def identity_number(province_code: str, male: bool, born: date, serial: int) -> str:
+    """The number of a person whose birth is registered in that province, with `serial` as its last six digits."""
+    century = 2 * (born.year // 100 - 19) + (0 if male else 1)
+    return f"9{province_code}{century}{born.year % 100:02d}{serial:06d}"
+
+
+def _serial(number: int, place: int) -> int:
+    return (1 + number * MOST_IN_HOUSEHOLD + place) * _SERIAL_STEP % _SERIALS
 
 
 def _day(draw: Draw, first_year: int, last_year: int) -> date:

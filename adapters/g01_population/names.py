@@ -23,9 +23,6 @@ class Name:
     def full(self) -> str:
         return " ".join(part for part in (self.surname, self.middle, self.given) if part)
 
-    def document(self) -> dict[str, str]:
-        return {"Ho": self.surname, "ChuDem": self.middle, "Ten": self.given}
-
 
 def comparable(name: str) -> str:
     """An NFC copy, caseless, single spaces; accents count. What names are matched on; never stored or sent."""

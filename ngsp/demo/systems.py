@@ -1,8 +1,8 @@
 """The providers' systems behind the sample adapters, as the demo runs them: small programs and databases.
 
-A program imports nothing of this project but its own folder; it takes `--ready-file PATH` and writes a JSON object
-there once it serves. A database is filled by `python -m MODULE --database-url URL`, which does nothing where the data
-are there already.
+A program imports nothing of this project but its own folder and what such programs share (`adapters/soap_server`); it
+takes `--ready-file PATH` and writes a JSON object there once it serves. A database is filled by `python -m MODULE
+--database-url URL`, which does nothing where the data are there already.
 """
 
 from __future__ import annotations
@@ -43,6 +43,15 @@ class Database:
 
 PROGRAMS = (
     Program("enterprise-registry", "adapters.g12_enterprise.registry_server", {"NGSP_G12_REGISTRY_URL": "url"}),
+    Program(
+        "population",
+        "adapters.g01_population.population_server",
+        {
+            "NGSP_G01_POPULATION_URL": "url",
+            "NGSP_G01_POPULATION_USERNAME": "username",
+            "NGSP_G01_POPULATION_PASSWORD_FILE": "password_file",
+        },
+    ),
 )
 DATABASES = (Database("h41_registry", "NGSP_H41_DATABASE_URL"),)
 PROVIDER_DATABASE = "h41_registry"

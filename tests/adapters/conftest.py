@@ -7,10 +7,19 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.adapters.registry_process import RegistryProcess
+from tests.adapters.stand_in import StandIn
 
 
 @pytest.fixture(scope="session")
 async def registry() -> AsyncIterator[RegistryProcess]:
     """One stand-in registry for the run; each test sets the fault it wants."""
     async with RegistryProcess() as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+async def population_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StandIn]:
+    """One stand-in population database for the run."""
+    password = tmp_path_factory.mktemp("population") / "password"
+    async with StandIn("adapters.g01_population.population_server", "--password-file", str(password)) as process:
         yield process

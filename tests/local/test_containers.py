@@ -16,7 +16,11 @@ from ngsp.config import Settings
 
 PROJECT = Path(__file__).parents[2]
 _PUBLISHED = re.compile(r"127\.0\.0\.1:\d+:\d+")
-_OF_ADAPTERS = {"NGSP_G12_REGISTRY_URL", "NGSP_H41_DATABASE_URL"}
+_OF_ADAPTERS = {
+    *("NGSP_G12_REGISTRY_URL", "NGSP_H41_DATABASE_URL"),
+    *("NGSP_G01_POPULATION_URL", "NGSP_G01_POPULATION_USERNAME", "NGSP_G01_POPULATION_PASSWORD_FILE"),
+    "NGSP_ADAPTER_ALLOWED_NETWORKS",
+}
 
 
 @pytest.fixture(scope="module")

@@ -28,11 +28,9 @@ registry_app = typer.Typer(
     no_args_is_help=True, help=tr("Danh bạ: khai báo bằng tệp YAML.", "The registry, from YAML.")
 )
 bus_app = typer.Typer(no_args_is_help=True, help=tr("Trục thông điệp.", "The message bus."))
-adapter_app = typer.Typer(no_args_is_help=True, help=tr("Bộ kết nối.", "Adapters."))
 keys_app = typer.Typer(no_args_is_help=True, help=tr("Khóa ký mã truy cập.", "Keys that sign access tokens."))
 app.add_typer(registry_app, name="registry")
 app.add_typer(bus_app, name="bus")
-app.add_typer(adapter_app, name="adapter")
 app.add_typer(keys_app, name="keys")
 
 FENCED_EXIT = 3
@@ -45,10 +43,12 @@ def main() -> None:
 
 @cache
 def whole() -> typer.Typer:
-    """The command with those parts that talk to a gateway: they join late, so that `--help` stays quick."""
+    """The command with those parts that have a file of their own: they join late, so that `--help` stays quick."""
+    from ngsp.cli_adapter import adapter_app
     from ngsp.cli_statistics import statistics
     from ngsp.cli_transactions import transactions_app
 
+    app.add_typer(adapter_app, name="adapter")
     app.add_typer(transactions_app, name="transactions")
     app.command("statistics", help=tr("Thống kê, qua một cổng.", "Statistics, through a gateway."))(statistics)
     return app
@@ -121,30 +121,6 @@ def bus_init() -> None:
 
     made = asyncio.run(init_bus(_settings()))
     typer.echo(tr(f"Đủ {made} topic.", f"{made} topics are there."))
-
-
-@adapter_app.command("run", help=tr("Chạy một bộ kết nối trên Kafka.", "Run an adapter on Kafka."))
-def adapter_run(
-    target: Annotated[
-        str, typer.Argument(help=tr("Mô-đun, thư mục hoặc bản khai (YAML).", "Module, folder or manifest (YAML)."))
-    ],
-) -> None:
-    import uvloop
-    from pydantic import ValidationError
-
-    from ngsp.adapter import ManifestError
-    from ngsp.adapter.process import AdapterSettings, run
-    from ngsp.telemetry import configure_logging
-
-    configure_logging("INFO")
-    try:
-        uvloop.run(run(target, AdapterSettings()))
-    except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False)
-        names = ", ".join("NGSP_ADAPTER_" + "_".join(str(step) for step in fault["loc"]).upper() for fault in faults)
-        raise _fail(tr(f"Thiếu hoặc sai: {names}", f"Missing or wrong: {names}"), 2) from None
-    except (ManifestError, ValueError) as error:
-        raise _fail(str(error), 2) from None
 
 
 @keys_app.command("rotate", help=tr("Tạo khóa ký mới, có gối đầu.", "Make a new signing key, with overlap."))

@@ -25,7 +25,7 @@ from ngsp.adapter.inbox import TransactionalInbox, UncertainInbox, passing
 from ngsp.adapter.manifest import ManifestError, ServiceManifest
 from ngsp.adapter.probing import answer_probe
 from ngsp.bus.base import Bus, Message, Subscription
-from ngsp.errors import BusUnavailable
+from ngsp.errors import BusUnavailable, NgspError
 from ngsp.messages import (
     OUTCOMES_TOPIC,
     REPLY_TOPIC_PREFIX,
@@ -36,7 +36,9 @@ from ngsp.messages import (
     ReplyStatus,
     group_of,
 )
+from ngsp.registry.schemas import compiled
 from ngsp.seldom import Seldom
+from ngsp.strictjson import parse
 from ngsp.vault import Vault
 
 DEFAULT_IN_WORK = 256
@@ -73,6 +75,7 @@ class AdapterRunner:
         self._adapter, self._bus, self._vault, self._folder = adapter, bus, vault, folder
         self._max_in_work, self._environment = max_in_work, environment
         self._declared = adapter.declared()
+        self._requests = {path: compiled(service.request_schema) for path, service in self._declared.items()}
         self._topics = {path: adapter.key(service).request_topic for path, service in self._declared.items()}
         self._stack = AsyncExitStack()
         self._resources: Any = None
@@ -144,10 +147,20 @@ class AdapterRunner:
             return
         if envelope.probe:
             reply = await answer_probe(self._adapter, envelope)
-        else:
+        elif self._is_valid(envelope):
             reply = await self._reply(self._declared[envelope.service], envelope)
+        else:
+            log.warning("a request off its schema was not begun", adapter=self.id, transaction=envelope.id)
+            reply = Reply(envelope.id, envelope.service, "failed", code="request-off-schema")
         await self._answer(envelope, replace(reply, adapter=self._adapter.id, attempt=envelope.attempt))
         self.handled += 1
+
+    def _is_valid(self, envelope: Envelope) -> bool:
+        """The gateway has checked it; whoever else may write to the topic has not, and schemas may have parted."""
+        try:
+            return self._requests[envelope.service].validator.is_valid(parse(envelope.body))
+        except NgspError:
+            return False
 
     async def _reply(self, service: ServiceManifest, envelope: Envelope) -> Reply:
         begun = False

@@ -23,9 +23,9 @@ from ngsp.adapter.runner import AdapterRunner
 from ngsp.bus.base import Message, Topic
 from ngsp.bus.embedded import EmbeddedBus
 from ngsp.errors import Fault, NotFound, SchemaMismatch
-from ngsp.messages import OUTCOMES_TOPIC, REPLY_TOPIC_PREFIX, Envelope, Reply, uuid7
+from ngsp.messages import OUTCOMES_TOPIC, REPLY_TOPIC_PREFIX, Envelope, Reply, ServiceKey, uuid7
 from ngsp.registry.model import Schema
-from ngsp.registry.schemas import digest
+from ngsp.registry.schemas import compiled
 from ngsp.strictjson import parse
 from ngsp.vault import Vault
 
@@ -53,14 +53,21 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True)
-class _Offer:
+class Offer:
     """A service as the trial asks it."""
 
-    path: str
-    topic: str
+    key: ServiceKey
     manifest: ServiceManifest
     request_schema: Schema
     reply_schema: Schema
+
+    @property
+    def path(self) -> str:
+        return self.key.path
+
+    @property
+    def topic(self) -> str:
+        return self.key.request_topic
 
 
 class Trial:
@@ -69,7 +76,7 @@ class Trial:
     def __init__(self, adapter: Adapter, bus: EmbeddedBus) -> None:
         self._bus = bus
         self._waiting: dict[str, list[asyncio.Future[Reply]]] = {}
-        self.offers = {path: _offer(adapter, path, service) for path, service in adapter.declared().items()}
+        self.offers = {path: _offer(adapter, service) for path, service in adapter.declared().items()}
 
     def heard(self, message: Message) -> None:
         reply = Reply.read(message.headers, message.value)
@@ -78,7 +85,7 @@ class Trial:
     async def heard_outcome(self, message: Message) -> None:
         self.heard(message)
 
-    def offer(self, path: str) -> _Offer:
+    def offer(self, path: str) -> Offer:
         """The service at `provider/name/version`, or `name/version` alone; `NotFound` where there is none."""
         found = self.offers.get(path) or next((o for p, o in self.offers.items() if p.endswith(f"/{path}")), None)
         if found is None:
@@ -107,7 +114,7 @@ class Trial:
         return await self.deliver(offer, body, id or uuid7(), officer, dossier, purpose, deadline_s)
 
     async def deliver(
-        self, offer: _Offer, body: bytes, id: str, officer: str, dossier: str, purpose: str, deadline_s: float | None
+        self, offer: Offer, body: bytes, id: str, officer: str, dossier: str, purpose: str, deadline_s: float | None
     ) -> Tried:
         """Sends `body` as it is, whatever it holds."""
         service = offer.manifest
@@ -136,13 +143,11 @@ class Trial:
         return Tried(reply, _faults(offer, reply), time.perf_counter() - begun)
 
 
-def _offer(adapter: Adapter, path: str, service: ServiceManifest) -> _Offer:
-    request, reply = service.request_schema, service.reply_schema
-    topic = adapter.key(service).request_topic
-    return _Offer(path, topic, service, Schema(request, digest(request)), Schema(reply, digest(reply)))
+def _offer(adapter: Adapter, service: ServiceManifest) -> Offer:
+    return Offer(adapter.key(service), service, compiled(service.request_schema), compiled(service.reply_schema))
 
 
-def _faults(offer: _Offer, reply: Reply) -> tuple[Fault, ...]:
+def _faults(offer: Offer, reply: Reply) -> tuple[Fault, ...]:
     if reply.status != "ok":
         return ()
     return offer.reply_schema.faults(parse(reply.body))

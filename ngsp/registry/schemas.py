@@ -52,7 +52,7 @@ def compile_schema(document: dict[str, Any], at: Path) -> tuple[Schema | None, l
     if faults:
         return None, faults
     try:
-        return Schema(document, digest(document)), []
+        return compiled(document), []
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
         path = tuple(getattr(error, "instance_path", ()))
         return None, [
@@ -64,6 +64,11 @@ def compile_schema(document: dict[str, Any], at: Path) -> tuple[Schema | None, l
                 ),
             )
         ]
+
+
+def compiled(document: dict[str, Any]) -> Schema:
+    """A schema that has been checked already."""
+    return Schema(document, digest(document))
 
 
 def subschemas(schema: Any, at: Path = ()) -> Iterator[tuple[Path, Any]]:

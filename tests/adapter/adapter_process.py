@@ -51,7 +51,7 @@ class AdapterProcess:
                 *(
                     sys.executable,
                     "-c",
-                    "import sys; sys.argv[0]='ngsp'; from ngsp.cli import app; app()",
+                    "import sys; sys.argv[0]='ngsp'; from ngsp.cli import main; main()",
                     "adapter",
                     "run",
                     self._module,

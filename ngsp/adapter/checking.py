@@ -1,0 +1,157 @@
+"""`ngsp adapter check`, `register` and `status`: the adapter against its own schemas, and against a gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+
+from ngsp.adapter.declared import Declared
+from ngsp.adapter.definition import Adapter
+from ngsp.adapter.manifest import ManifestError, ServiceManifest
+from ngsp.registry.pointers import has_room
+from ngsp.text import tr
+
+TIMEOUT_S = 10.0
+
+Gateway = Callable[[], tuple[str, str, str]]
+"""Address, client and secret."""
+
+
+def check_adapter(adapter: Adapter) -> list[str]:
+    """What a manifest that can be read may still have wrong: services that nobody serves, a mapping off its schema."""
+    found = []
+    for path, service in adapter.declared().items():
+        try:
+            serve = adapter.function(path)
+        except ManifestError as error:
+            found.append(str(error))
+            continue
+        if isinstance(serve, Declared):
+            found += (f"{path}: {line}" for line in _mapping_faults(service))
+        if not any("request" in example for example in service.examples):
+            found.append(f"{path}: " + tr("thiếu ví dụ: hãy thêm ít nhất một", "no example: add at least one"))
+    return found
+
+
+def _mapping_faults(service: ServiceManifest) -> Iterator[str]:
+    """Members of `reply` that the schema has no room for, and those it requires that `reply` does not give."""
+    if not isinstance(service.reply, dict):
+        return
+    for place in _places(service.reply, ""):
+        if not has_room(service.reply_schema, place):
+            yield tr(f"reply{place}: lược đồ trả lời không có", f"reply{place}: the reply schema has no such member")
+    for name in service.reply_schema.get("required", ()):
+        if name not in service.reply:
+            yield tr(f"reply/{name}: lược đồ bắt buộc mà thiếu", f"reply/{name}: the schema requires it")
+
+
+def _places(value: dict[str, Any], at: str) -> Iterator[str]:
+    for name, below in value.items():
+        place = f"{at}/{name.replace('~', '~0').replace('/', '~1')}"
+        yield place
+        if isinstance(below, dict):
+            yield from _places(below, place)
+
+
+async def compare_with_registered(adapter: Adapter, gateway: Gateway) -> list[str]:
+    """Where a registered version would not take this one, place by place. ManifestError where the gateway is away."""
+    found: list[str] = []
+    async with _connected(gateway) as client:
+        for path, service in adapter.declared().items():
+            answer = await _sent(client, "GET", f"/v1/services/{path}")
+            if answer.status_code == 404:
+                continue
+            _need(answer)
+            found += (f"{path}: {line}" for line in _differences(answer.json(), service))
+    return found
+
+
+def _differences(registered: dict[str, Any], service: ServiceManifest) -> Iterator[str]:
+    for name in ("mode", "effect", "subjects", "officer_required"):
+        if name in registered and registered[name] != getattr(service, name):
+            yield tr(f"{name}: khác với bản đã đăng ký", f"{name}: differs from what is registered")
+
+
+async def register_adapter(adapter: Adapter, gateway: Gateway) -> str:
+    """Registers or upgrades; a line that says which. ManifestError with every place that the gateway refuses."""
+    async with _connected(gateway) as client:
+        answer = await _sent(client, "PUT", f"/v1/adapters/{adapter.id}", json=adapter.manifest.registration())
+        _need(answer)
+    services = ", ".join(f"{found['path']} {found['state']}" for found in answer.json()["services"])
+    made = answer.status_code == 201
+    return (
+        tr("Đã đăng ký" if made else "Đã cập nhật", "Registered" if made else "Updated") + f" {adapter.id}: {services}"
+    )
+
+
+async def adapter_status(id: str, gateway: Gateway) -> list[str]:
+    """The adapter as the gateway knows it, a line each. ManifestError where it does not."""
+    async with _connected(gateway) as client:
+        answer = await _sent(client, "GET", f"/v1/adapters/{id}")
+        _need(answer)
+    found = answer.json()
+    never = tr("chưa bao giờ", "never")
+    lines = [
+        f"{found['id']}  {found['provider']}  {found['state']}",
+        tr("Báo lần cuối", "Last heartbeat") + f": {found['seen_at'] or never}  {found['build']}".rstrip(),
+    ]
+    return lines + [f"  {service['path']}  {service['state']}" for service in found["services"]]
+
+
+def _connected(gateway: Gateway) -> httpx.AsyncClient:
+    url, client, secret = gateway()
+    return httpx.AsyncClient(base_url=url, auth=_Token(client, secret), timeout=TIMEOUT_S, follow_redirects=False)
+
+
+class _Token(httpx.Auth):
+    """A token of the client, fetched once."""
+
+    requires_response_body = True
+
+    def __init__(self, client: str, secret: str) -> None:
+        self._client, self._secret = client, secret
+        self._token = ""
+
+    def auth_flow(self, request: httpx.Request) -> Any:
+        if not self._token:
+            basic = httpx.BasicAuth(self._client, self._secret)
+            asked = httpx.Request(
+                "POST",
+                request.url.copy_with(path="/oauth2/token", query=None),
+                data={"grant_type": "client_credentials"},
+            )
+            answer = yield next(basic.auth_flow(asked))
+            if answer.status_code != 200:
+                raise ManifestError(
+                    tr(
+                        "Cổng không nhận tài khoản: hãy xem NGSP_ADAPTER_CLIENT_ID và NGSP_ADAPTER_CLIENT_SECRET_FILE",
+                        "The gateway does not take the client: see NGSP_ADAPTER_CLIENT_ID and "
+                        "NGSP_ADAPTER_CLIENT_SECRET_FILE",
+                    )
+                )
+            self._token = answer.json()["access_token"]
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        yield request
+
+
+async def _sent(client: httpx.AsyncClient, method: str, path: str, json: Any = None) -> httpx.Response:
+    language = {"Accept-Language": tr("vi", "en")}
+    try:
+        return await client.request(method, path, json=json, headers=language)
+    except httpx.HTTPError as error:
+        raise ManifestError(
+            tr(
+                f"Không tới được cổng ({type(error).__name__})",
+                f"The gateway cannot be reached ({type(error).__name__})",
+            )
+        ) from None
+
+
+def _need(answer: httpx.Response) -> None:
+    if not answer.is_error:
+        return
+    problem = answer.json()
+    places = "".join(f"\n  {error['pointer']}: {error['detail']}" for error in problem.get("errors", []))
+    raise ManifestError(f"{problem['code']}: {problem['detail']} {problem['remedy']}{places}")

@@ -1,4 +1,7 @@
-"""`python -m bench`: the floor and the full path over the same PostgreSQL and Kafka, in one run, and their ratio."""
+"""`python -m bench`: the floor and the full path over the same PostgreSQL and Kafka, in one run, and their ratio.
+
+`python -m bench adapters`: see `bench.adapters`.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +108,12 @@ def report(samples: Sequence[Sample], database: str, effort: Effort) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0: measured without an error; 1: an answer was not 2xx, or a path is missing; 2: could not run."""
-    chosen = read_arguments(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["adapters"]:
+        from bench.adapters.__main__ import main as bench_adapters
+
+        return bench_adapters(given[1:])
+    chosen = read_arguments(given)
     effort = effort_of(chosen)
     targets = [target for target in all_targets() if chosen.only in (None, target.name)]
     if not targets:

@@ -109,7 +109,7 @@ def speed_table(samples: Sequence[Sample]) -> str:
             times = [f"{value:.1f}" if value is not None else "–" for value in (row.p50_ms, row.p95_ms, row.p99_ms)]
             rate = f"{row.throughput_per_s:,.0f}" + ("" if row.kept_up else tr(" (không kịp)", " (fell behind)"))
             rows.append([level_name(level), target, rate, *times, str(row.errors), _ratio_cell(samples, level, target)])
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def _ratio_cell(samples: Sequence[Sample], level: Level, target: str) -> str:
@@ -130,7 +130,7 @@ def cost_table(samples: Sequence[Sample]) -> str:
             if chosen:
                 cells = [f"{median([used.get(name, 0.0) for used in chosen]):.0f}" for name in names]
                 rows.append([level_name(level), target, *cells])
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def last_lines(samples: Sequence[Sample]) -> list[str]:
@@ -152,7 +152,8 @@ def _targets(samples: Sequence[Sample]) -> list[str]:
     return list(dict.fromkeys(sample.target for sample in samples))
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """The first of `rows` is the head; the first two columns are texts, the others figures."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:

@@ -25,7 +25,7 @@ class MappingError(Exception):
     """The expression cannot be worked out for this value. The value is not in the message."""
 
 
-BROKEN = (ValueError, TypeError, ArithmeticError, LookupError, RecursionError)
+BROKEN = (ValueError, TypeError, AttributeError, ArithmeticError, LookupError, RecursionError)
 """What functions raise where they cannot take what they are given; JMESPath's own errors are ValueErrors."""
 
 

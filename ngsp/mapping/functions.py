@@ -65,7 +65,10 @@ def pattern(written: str, tables: Tables) -> _Pattern:
     read, write, seen = "", "", set()
     end = 0
     for run in _RUN.finditer(written):
-        text, end = run.group(), run.end()
+        text = run.group()
+        if run.start() != end:
+            break
+        end = run.end()
         if run.group(1) is None:
             plain = text.strip("'") if text.startswith("'") else text
             read += re.escape(plain)

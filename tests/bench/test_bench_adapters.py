@@ -1,0 +1,35 @@
+"""The bench of adapters measures what it says, by the command that people give."""
+
+from __future__ import annotations
+
+import re
+
+import orjson
+import pytest
+
+from bench.__main__ import main
+from bench.adapters.figures import Figure, table
+from bench.adapters.server import BODY
+
+
+def test_a_part_is_printed_next_to_its_reference(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["adapters", "mapping", "--quick"]) == 0
+    *_, last = capsys.readouterr().out.strip().splitlines()
+    assert re.fullmatch(r"mapping us=[0-9.]+ goal=60", last)
+
+
+def test_the_rest_back_end_is_measured_against_a_server_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["adapters", "rest", "--quick"]) == 0
+    *_, last = capsys.readouterr().out.strip().splitlines()
+    assert re.fullmatch(r"rest per_s=[1-9][0-9]* goal=1500 to_aiohttp=[0-9.]+ per_core_s=[1-9][0-9]*", last)
+
+
+def test_the_reply_is_of_one_kilobyte() -> None:
+    assert 1_000 <= len(BODY) <= 1_100
+    assert orjson.loads(BODY)["KET_QUA"] == "OK"
+
+
+def test_each_figure_stands_next_to_the_first() -> None:
+    lines = table([Figure("one", 10.0, 2000.0), Figure("two", 25.0)]).splitlines()
+    assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == ["one", "2,000", "10.0", "1.00"]
+    assert [cell.strip() for cell in lines[3].split("|")[1:-1]] == ["two", "–", "25.0", "2.50"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+from collections.abc import Awaitable, Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -81,12 +82,23 @@ async def _leave(connection: asyncpg.Connection) -> None:
     """Nobody leaves anything behind in a session of the pool, so a return need not cost a round trip."""
 
 
-def engine(url: str, *, pool_size: int = 8, name: str = "ngsp") -> AsyncEngine:
-    """An engine on the libpq address `url`; opens nothing yet. A connection that died in the pool is replaced."""
+def engine(
+    url: str,
+    *,
+    pool_size: int = 8,
+    name: str = "ngsp",
+    opens: Callable[[str], Awaitable[asyncpg.Connection]] | None = None,
+) -> AsyncEngine:
+    """An engine on the libpq address `url`; opens nothing yet. A connection that died in the pool is replaced.
+
+    `opens` makes a connection to the address, where it must be another than the gateway's own.
+    """
     plain = _plain(url)
 
     async def open_connection(*_arguments: Any, **_options: Any) -> asyncpg.Connection:
         # The driver reads the address itself, so that every libpq form of it works here as it does in `connect`.
+        if opens is not None:
+            return await opens(plain)
         return await asyncpg.connect(
             plain, timeout=CONNECT_TIMEOUT_S, server_settings={"application_name": name, "timezone": "UTC"}
         )

@@ -16,11 +16,10 @@ from vietnam_provinces import Ward
 
 from adapters.h41_civil_registry.book import PROVINCE, AlreadyRegistered, enter, set_up
 from ngsp.adapter import Adapter, ManifestError, Refused, Request, Unavailable
+from ngsp.adapter.databases import passing
 
 HANOI_TIME = timezone(timedelta(hours=7))
 """Asia/Ho_Chi_Minh: no daylight saving time."""
-_PASSING = ("08", "40", "53", "55", "57")
-"""Classes of SQLSTATE that say nothing about the entry: connection, rollback, resources, lock, operator."""
 
 adapter = Adapter.load(Path(__file__).with_name("manifest.yaml"))
 
@@ -52,8 +51,7 @@ async def birth_registration(request: Request) -> object:
     except AlreadyRegistered:
         raise Refused("DA-DANG-KY") from None
     except DBAPIError as error:
-        state = getattr(error.orig, "sqlstate", None) or ""
-        if error.connection_invalidated or state[:2] in _PASSING:
+        if passing(error):
             raise Unavailable("register-unavailable") from None
         raise
     return entry.document()

@@ -21,13 +21,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import structlog
-from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, String, Table, delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, String, Table, delete, select, update
+from sqlalchemy.dialects.mysql import MEDIUMBLOB
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ngsp.database import engine
+from ngsp.adapter.databases import Allows, database_at, passing
 from ngsp.messages import Envelope, Reply
 from ngsp.vault import Vault
 
@@ -36,10 +35,6 @@ MARGIN_S = 86_400.0
 PURGE_EVERY_S = 60.0
 CONNECTIONS = 8
 """To the provider's database; as many effects are in work at once, the other messages wait for their turn."""
-_SET_UP_LOCK = 0x696E626F78
-"""Advisory lock: `CREATE TABLE IF NOT EXISTS` from two processes at once can fail."""
-_PASSING = ("08", "40", "53", "55", "57")
-"""Classes of SQLSTATE that say nothing about the effect: connection, rollback, resources, lock, operator."""
 
 _metadata = MetaData()
 inbox_table = Table(
@@ -50,22 +45,15 @@ inbox_table = Table(
     Column("keep_until_ms", BigInteger, nullable=False, index=True),
     Column("status", String(10), nullable=False),
     Column("code", String(64), nullable=False),
-    Column("reply", LargeBinary, nullable=False),
+    Column("reply", LargeBinary().with_variant(MEDIUMBLOB(), "mysql", "mariadb"), nullable=False),
+    mysql_engine="InnoDB",
+    mysql_charset="ascii",
+    mysql_collate="ascii_bin",
 )
 
 Execute = Callable[[AsyncConnection | None], Awaitable[Reply]]
 
 log = structlog.get_logger(__name__)
-
-
-def passing(error: BaseException) -> bool:
-    """True where the database or the way to it is in trouble that passes, and the same statement may do later."""
-    if isinstance(error, DBAPIError):
-        if error.connection_invalidated:
-            return True
-        error = error.orig or error
-    state = getattr(error, "sqlstate", None) or ""
-    return isinstance(error, OSError | TimeoutError | PoolTimeout) or state[:2] in _PASSING
 
 
 def _keep_until_ms(envelope: Envelope) -> int:
@@ -91,28 +79,29 @@ def _kept(vault: Vault, envelope: Envelope, status: str, code: str, stored: byte
 
 
 class TransactionalInbox:
-    """In the provider's PostgreSQL database at `url`, beside the effect."""
+    """In the provider's database at `url` (see `ngsp.adapter.databases`), beside the effect."""
 
-    def __init__(self, url: str, vault: Vault, clock: Callable[[], float] = time.time) -> None:
-        self._engine: AsyncEngine = engine(url, pool_size=CONNECTIONS)
+    def __init__(
+        self, url: str, vault: Vault, clock: Callable[[], float] = time.time, allows: Allows | None = None
+    ) -> None:
+        self._database = database_at(url, connections=CONNECTIONS, allows=allows)
+        self._engine = self._database.engine
         self._vault, self._clock = vault, clock
-        self._turn = asyncio.Semaphore(CONNECTIONS)
+        self._turn = asyncio.Semaphore(self._database.writers)
         self._purge_at = 0.0
 
     async def prepare(self) -> None:
         """Make the table where it is missing; safe from several processes at once."""
-        async with self._engine.begin() as connection:
-            await connection.execute(select(func.pg_advisory_xact_lock(_SET_UP_LOCK)))
-            await connection.run_sync(_metadata.create_all)
+        await self._database.create(_metadata)
 
     async def close(self) -> None:
-        await self._engine.dispose()
+        await self._database.close()
 
     async def once(self, envelope: Envelope, execute: Execute) -> Reply:
         """The reply of the one execution of `envelope`. MUST NOT return `ok` unless effect and row are committed.
 
-        A concurrent delivery of the same id waits here for the other's commit and then finds its row. Whatever it
-        raises, nothing was done that the next delivery would not find.
+        A concurrent delivery of the same id waits here for the other's commit and then finds its row, or is told by an
+        error to come again. Whatever it raises, nothing was done that the next delivery would not find.
         """
         async with self._turn:
             await self._purge()
@@ -156,8 +145,7 @@ class TransactionalInbox:
             "code": "",
             "reply": b"",
         }
-        statement = pg_insert(inbox_table).values(row).on_conflict_do_nothing().returning(inbox_table.c.id)
-        return (await connection.execute(statement)).first() is not None
+        return await self._database.add(connection, inbox_table, row)
 
     async def _store(self, connection: AsyncConnection, reply: Reply) -> bool:
         """False where the row that was claimed is gone."""

@@ -22,8 +22,8 @@ import structlog
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ngsp.adapter.databases import passing
 from ngsp.adapter.definition import Adapter
-from ngsp.adapter.inbox import passing
 from ngsp.adapter.manifest import ManifestError
 from ngsp.adapter.runner import AdapterRunner
 from ngsp.bus.kafka import KafkaBus, KafkaConnection

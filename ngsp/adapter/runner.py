@@ -20,8 +20,9 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ngsp.adapter.databases import passing
 from ngsp.adapter.definition import Adapter, AdapterError, Request
-from ngsp.adapter.inbox import TransactionalInbox, UncertainInbox, passing
+from ngsp.adapter.inbox import TransactionalInbox, UncertainInbox
 from ngsp.adapter.manifest import ManifestError, ServiceManifest
 from ngsp.adapter.probing import answer_probe
 from ngsp.bus.base import Bus, Message, Subscription

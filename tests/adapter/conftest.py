@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +13,39 @@ from ngsp.bus import Bus, EmbeddedBus
 from ngsp.bus.kafka import KafkaBus, KafkaConnection
 from ngsp.messages import Effect
 from tests.adapter.office import Office, ledger
+from tests.support.providers import (
+    KINDS,
+    Provider,
+    provider_in_file,
+    provider_on_mariadb,
+    provider_on_postgres,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from ngsp.local.kafka import LocalKafka
     from ngsp.local.postgres import LocalPostgres
+    from tests.support.mariadb import LocalMariaDB
 
 OfficeOf = Callable[[Effect], Office]
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """Where an inbox is: beside the effect in `provider`'s database, or in a file of the adapter's own."""
+
+    folder: Path
+    provider: Provider | None
+
+    @property
+    def effect(self) -> Effect:
+        return "transactional" if self.provider else "uncertain"
+
+    def office(self) -> Office:
+        if self.provider is None:
+            return Office("uncertain", self.folder)
+        return Office("transactional", self.folder, self.provider.engine, self.provider.url)
 
 
 @pytest.fixture
@@ -47,26 +72,53 @@ def bus(request: pytest.FixtureRequest) -> Bus:
 
 
 @pytest.fixture(scope="session")
-async def database_url(postgres: LocalPostgres) -> AsyncIterator[str]:
-    name = f"office_{uuid.uuid4().hex[:12]}"
-    await postgres.create_database(name)
-    yield postgres.url(name)
-    await postgres.drop_database(name)
+async def on_postgresql(postgres: LocalPostgres) -> AsyncIterator[Provider]:
+    async with provider_on_postgres(postgres) as provider, ledger(provider.engine):
+        yield provider
 
 
 @pytest.fixture(scope="session")
-async def database(database_url: str) -> AsyncIterator[AsyncEngine]:
-    async with ledger(database_url) as owner:
-        yield owner
+async def on_mariadb(mariadb: LocalMariaDB) -> AsyncIterator[Provider]:
+    async with provider_on_mariadb(mariadb) as provider, ledger(provider.engine):
+        yield provider
+
+
+@pytest.fixture(scope="session")
+async def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Provider]:
+    async with provider_in_file(tmp_path_factory.mktemp("provider")) as provider, ledger(provider.engine):
+        yield provider
+
+
+@pytest.fixture(params=KINDS)
+def provider(request: pytest.FixtureRequest) -> Provider:
+    """Each test that takes it runs on each kind of database."""
+    found: Provider = request.getfixturevalue(f"on_{request.param}")
+    return found
+
+
+@pytest.fixture(params=[*KINDS, "uncertain"])
+def keeping(request: pytest.FixtureRequest, tmp_path: Path) -> Keeping:
+    """Each test that takes it runs with each kind of inbox."""
+    if request.param == "uncertain":
+        return Keeping(tmp_path, None)
+    return Keeping(tmp_path, request.getfixturevalue(f"on_{request.param}"))
 
 
 @pytest.fixture
-def office_of(database: AsyncEngine, database_url: str, tmp_path: Path) -> OfficeOf:
-    """Makes an office of the wanted effect."""
+def database_url(on_postgresql: Provider) -> str:
+    return on_postgresql.url
+
+
+@pytest.fixture
+def database(on_postgresql: Provider) -> AsyncEngine:
+    return on_postgresql.engine
+
+
+@pytest.fixture
+def office_of(on_postgresql: Provider, tmp_path: Path) -> OfficeOf:
+    """Makes an office of the wanted effect; a transactional one is PostgreSQL's."""
 
     def make(effect: Effect) -> Office:
-        if effect == "transactional":
-            return Office(effect, tmp_path, database, database_url)
-        return Office(effect, tmp_path)
+        return Keeping(tmp_path, on_postgresql).office() if effect == "transactional" else Office(effect, tmp_path)
 
     return make

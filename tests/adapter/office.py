@@ -15,7 +15,6 @@ from ngsp.adapter import Adapter, Manifest, Request
 from ngsp.adapter.definition import Serve
 from ngsp.adapter.runner import AdapterRunner
 from ngsp.bus import Bus
-from ngsp.database import engine
 from ngsp.messages import Effect, uuid7
 from ngsp.vault import Vault
 from tests.support.waiting import until
@@ -25,7 +24,7 @@ GUARDED: tuple[Effect, ...] = ("transactional", "uncertain")
 EFFECTS: tuple[Effect, ...] = (*GUARDED, "idempotent")
 KEY = bytes(range(32))
 LEDGER = """CREATE TABLE IF NOT EXISTS ledger (
-    message text NOT NULL, note text NOT NULL, once text UNIQUE DEFERRABLE INITIALLY DEFERRED)"""
+    message varchar(36) NOT NULL, note varchar(1000) NOT NULL, once varchar(100) UNIQUE"""
 """The provider's own table. Nothing in it hinders a second row of the same message."""
 
 
@@ -132,10 +131,9 @@ async def in_work(runner: AdapterRunner, count: int) -> None:
 
 
 @asynccontextmanager
-async def ledger(url: str) -> AsyncIterator[AsyncEngine]:
-    """The provider's database as its owner sees it, past the adapter."""
-    owner = engine(url, pool_size=2)
-    async with owner.begin() as connection:
-        await connection.execute(text(LEDGER))
-    yield owner
-    await owner.dispose()
+async def ledger(engine: AsyncEngine) -> AsyncIterator[None]:
+    """The provider's database holds its table."""
+    late = " DEFERRABLE INITIALLY DEFERRED" if engine.dialect.name == "postgresql" else ""
+    async with engine.begin() as connection:
+        await connection.execute(text(f"{LEDGER}{late})"))
+    yield

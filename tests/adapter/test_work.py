@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ngsp.adapter import Adapter, ManifestError, Request
+from ngsp.adapter.databases import database_at
 from ngsp.adapter.inbox import CONNECTIONS
 from ngsp.adapter.runner import AdapterRunner
 from ngsp.bus import Bus, EmbeddedBus, Topic
@@ -271,8 +272,9 @@ async def test_a_database_that_is_down_is_a_retry_and_its_return_is_noticed(
     try:
         await server.create_database("office")
         url = server.url("office")
-        async with ledger(url) as database:
-            office = Office("transactional", tmp_path, database, url)
+        owner = database_at(url, connections=2)
+        async with ledger(owner.engine):
+            office = Office("transactional", tmp_path, owner.engine, url)
             async with (
                 desk_at(embedded, office.path, [office.topic], outcomes=True) as desk,
                 office.serving(embedded),
@@ -289,6 +291,7 @@ async def test_a_database_that_is_down_is_a_retry_and_its_return_is_noticed(
                 again = await desk.ask(before)
                 assert (again.status, again.body) == ("ok", desk.replies(before.id)[0].body)
                 assert [await office.entered(envelope.id) for envelope in (before, during)] == [1, 1]
+        await owner.close()
     finally:
         await server.remove()
 

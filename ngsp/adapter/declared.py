@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ from ngsp.adapter.definition import (
     Interrupted,
     RecordNotFound,
     Refused,
+    ReplyFunction,
     Request,
     Serve,
     Unavailable,
@@ -152,7 +154,7 @@ def _function(
         wrong.append(mistake(source, f"{place}/call" + pointer(error.path), error.text))
         return None
     answers = answers.model_copy(update={"outcomes": answers.outcomes + common})
-    return Declared(backend, operation, service, answers) if len(wrong) == before else None
+    return Declared(backend, operation, service, answers, adapter.replies) if len(wrong) == before else None
 
 
 def _read(model: type[Part], value: Any, scope: Scope, source: Source, place: str, wrong: list[DocumentError]) -> Any:
@@ -186,6 +188,8 @@ class Declared:
     operation: Operation
     service: ServiceManifest
     answers: _Answering
+    by_function: Mapping[str, ReplyFunction]
+    """The adapter's functions that make replies, by service path."""
 
     @property
     def repeatable(self) -> bool:
@@ -200,6 +204,8 @@ class Declared:
     async def __call__(self, request: Request) -> object:
         payload = request.payload
         answer = await self._asked(request, payload)
+        if (make := self.by_function.get(request.envelope.service)) is not None:
+            return make(answer, request)
         if self.answers.reply is None:
             return answer.body
         try:

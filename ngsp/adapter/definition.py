@@ -6,20 +6,22 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 import orjson
 
-from ngsp.adapter.manifest import Manifest, ManifestError, ServiceManifest, load_manifest
+from ngsp.adapter.manifest import Manifest, ManifestError, ServiceManifest, checked, load_manifest
 from ngsp.messages import Envelope, ReplyStatus, ServiceKey
+from ngsp.text import tr
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from ngsp.adapter.backends.base import Backend
+    from ngsp.adapter.backends.base import Answer, Backend
+    from ngsp.adapter.typed import Promise
 
 
 class AdapterError(Exception):
@@ -120,6 +122,8 @@ class Request:
 
 
 Serve = Callable[[Request], Awaitable[object]]
+ReplyFunction = Callable[["Answer", Request], object]
+Function = TypeVar("Function", bound=Callable[..., Awaitable[object]])
 
 
 class Adapter:
@@ -128,11 +132,14 @@ class Adapter:
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
         self._serve: dict[str, Serve] = {}
+        self.replies: dict[str, ReplyFunction] = {}
+        """Service path → what makes the reply of a declared service, where that is a function (see `reply`)."""
         self._resources: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext
         self.backend: Backend[Any, Any] | None = None
         """The provider's system, where the manifest declares one."""
         self.folder = Path()
         """Where the manifest stands; its references to files are relative to it."""
+        self._without_manifest = False
 
     @classmethod
     def load(cls, path: Path) -> Adapter:
@@ -149,6 +156,17 @@ class Adapter:
             declare(adapter, source)
         return adapter
 
+    @classmethod
+    def named(cls, id: str, provider: str, *, database_url_env: str | None = None) -> Adapter:
+        """An adapter without a manifest's file: its functions declare their services (see `service`).
+
+        `id`, `provider` and `database_url_env` as in a manifest; they are checked with the first service.
+        """
+        empty = Manifest.model_construct(id=id, provider=provider, database_url_env=database_url_env, services=[])
+        adapter = cls(empty)
+        adapter._without_manifest = True
+        return adapter
+
     @property
     def id(self) -> str:
         return self.manifest.id
@@ -160,19 +178,66 @@ class Adapter:
         """Service path → its manifest."""
         return {self.key(service).path: service for service in self.manifest.services}
 
-    def service(self, name: str, version: str) -> Callable[[Serve], Serve]:
-        """Marks the async function that serves `name`/`version`; it must be declared in the manifest."""
-        path = ServiceKey(self.manifest.provider, name, version).path
-        if path not in self.declared():
-            raise ManifestError(f"the manifest of {self.id} declares no service {path}")
+    @overload
+    def service(self, name: str, version: str) -> Callable[[Serve], Serve]: ...
+    @overload
+    def service(self, name: str, version: str, **promise: Unpack[Promise]) -> Callable[[Function], Function]: ...
+    def service(self, name: str, version: str, **promise: Unpack[Promise]) -> Callable[[Any], Any]:
+        """Marks the async function that serves `name`/`version`.
 
-        def mark(serve: Serve) -> Serve:
+        Where the adapter has a manifest, the service is declared there. Where it has none (`Adapter.named`), the
+        function declares it: see `ngsp.adapter.typed`.
+        """
+        path = ServiceKey(self.manifest.provider, name, version).path
+        if not self._without_manifest and (promise or path not in self.declared()):
+            raise ManifestError(
+                tr(
+                    f"{self.id}: {path} đã khai báo trong bản khai: bỏ các đối số khác của service()",
+                    f"{self.id}: what {path} promises stands in the manifest: drop service()'s other arguments",
+                )
+                if promise
+                else f"the manifest of {self.id} declares no service {path}"
+            )
+
+        def mark(function: Any) -> Any:
             if path in self._serve:
                 raise ManifestError(f"{path} is served twice")
-            self._serve[path] = serve
-            return serve
+            self._serve[path] = (
+                self._declared_by(name, version, promise, function) if self._without_manifest else function
+            )
+            return function
 
         return mark
+
+    def reply(self, name: str, version: str) -> Callable[[ReplyFunction], ReplyFunction]:
+        """Marks the function that makes the reply of a service with `call`: for what is harder than expressions.
+
+        It takes the place of the manifest's `reply`, gets the answer that `outcomes` let through and the request, and
+        may raise the same errors as a service.
+        """
+        path = ServiceKey(self.manifest.provider, name, version).path
+        service = self.declared().get(path)
+        if service is None or service.call is None or service.reply is not None:
+            raise ManifestError(
+                tr(
+                    f"{self.id}: {path} phải có call và không có reply trong bản khai",
+                    f"{self.id}: {path} must have call, and no reply, in the manifest",
+                )
+            )
+
+        def mark(make: ReplyFunction) -> ReplyFunction:
+            self.replies[path] = make
+            return make
+
+        return mark
+
+    def _declared_by(self, name: str, version: str, promise: Promise, function: Any) -> Serve:
+        from ngsp.adapter.typed import typed
+
+        service, serve, source = typed(name, version, promise, function)
+        before = self.manifest.model_dump(mode="json", exclude_none=True)
+        self.manifest = checked(replace(source, value=before | {"services": [*before["services"], service]}))
+        return serve
 
     def resources(self, opens: Callable[[], AsyncIterator[Any]]) -> Callable[[], AsyncIterator[Any]]:
         """Marks the async generator that opens what every call needs (a pool, a table); closed when serving ends."""

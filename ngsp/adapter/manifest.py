@@ -109,6 +109,11 @@ def load_manifest(path: Path) -> tuple[Manifest, Source]:
         source = read_manifest(path)
     except DocumentError as error:
         raise ManifestError(mistakes=[error]) from None
+    return checked(source), source
+
+
+def checked(source: Source) -> Manifest:
+    """The manifest in `source`, schemas in place, fit to be registered. ManifestError with every mistake."""
     try:
         manifest = Manifest.model_validate(source.value)
     except ValidationError as error:
@@ -118,4 +123,4 @@ def load_manifest(path: Path) -> tuple[Manifest, Source]:
         check_manifest(manifest.id, document, LARGEST_BODY_BYTES)
     except InvalidRegistration as error:
         raise ManifestError(mistakes=[mistake(source, fault.pointer, fault.detail) for fault in error.faults]) from None
-    return manifest, source
+    return manifest

@@ -8,8 +8,11 @@ from typing import Any
 import orjson
 import pytest
 
+from ngsp.adapter import ManifestError, RecordNotFound, Request
+from ngsp.adapter.backends.base import Answer
+from tests.adapters.door import door_to
+from tests.backends.declaring import LOCAL, load, served
 from tests.backends.declaring import manifest as made
-from tests.backends.declaring import served
 from tests.backends.scripted import Asked, Scripted, always, in_turn, json_answer, never, raw
 
 BACKEND = """
@@ -255,3 +258,27 @@ async def test_a_no_of_the_system_is_no_failure_of_it(server: Scripted, tmp_path
     async with served(tmp_path, manifest(service, backend=backend), URL=server.url) as door:
         statuses = [(await door.ask({})).status for _ in range(6)]
     assert statuses == ["failed", "not-found"] * 3
+
+
+async def test_a_reply_made_by_a_function(server: Scripted, tmp_path: Path) -> None:
+    """What is harder than expressions: the call is declared, the reply is Python."""
+    adapter = load(tmp_path, manifest("call: {path: /a, query: {n: payload.n}}"))
+
+    @adapter.reply("test", "v1")
+    def total(answer: Answer, request: Request) -> object:
+        if not answer.body:
+            raise RecordNotFound("TRONG")
+        return {"total": sum(answer.body), "asked": request.payload["n"]}
+
+    server.answer = in_turn(json_answer([1, 2, 3]), json_answer([]), json_answer({}, "503 Busy"))
+    async with door_to(adapter, tmp_path, (LOCAL | {"URL": server.url}).get) as door:
+        assert await door.answer({"n": 5}) == {"total": 6, "asked": 5}
+        assert (await door.ask({"n": 5})).code == "TRONG"
+        assert (await door.ask({"n": 5})).code == "backend-status-503"
+
+
+@pytest.mark.parametrize("service", ["call: {path: /a}\nreply: body", "officer_required: true"])
+def test_a_function_for_the_reply_needs_a_call_alone(tmp_path: Path, service: str) -> None:
+    adapter = load(tmp_path, manifest(service))
+    with pytest.raises(ManifestError, match="G12/test/v1"):
+        adapter.reply("test", "v1")

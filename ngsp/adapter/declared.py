@@ -227,6 +227,8 @@ class Declared:
             try:
                 return await self._tried(request, root)
             except (Unavailable, Failed, Interrupted) as error:
+                if error.code in self.backend.patient_codes:
+                    raise
                 place, kind = self.service.service, type(error).__name__
                 log.warning("a back end failed", service=place, error=kind, code=error.code, transaction=request.id)
                 wait_s = self.backend.config.retry.wait_s * random.uniform(0.5, 1.5)
@@ -251,6 +253,9 @@ class Declared:
                 permit.succeeded()
                 raise
             except (Unavailable, Failed, Interrupted) as error:
+                if error.code in self.backend.patient_codes:
+                    permit.succeeded()
+                    raise
                 if error.code != TIMEOUT or limit_s >= FAIR_CALL_S:
                     permit.failed()
                 raise

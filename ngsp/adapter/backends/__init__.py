@@ -7,7 +7,7 @@ from typing import Any
 
 from ngsp.adapter.backends.base import Backend
 
-KINDS = {"rest": "Rest", "soap": "Soap", "sql": "Sql", "files": "Files"}
+KINDS = {"rest": "Rest", "soap": "Soap", "sql": "Sql", "file": "File"}
 """Kind → class, in the module `ngsp.adapter.backends.{kind}`."""
 
 

@@ -118,6 +118,8 @@ class Backend(ABC, Generic[SomeConfig, SomeCall]):
     Config: ClassVar[type[BackendConfig]]
     Call: ClassVar[type[Part]]
     effects: ClassVar[frozenset[Effect]] = frozenset(("idempotent", "uncertain"))
+    patient_codes: ClassVar[frozenset[str]] = frozenset()
+    """Of Unavailable where nothing is wrong with the system: its answer takes its time."""
 
     def __init__(self, config: SomeConfig, name: str) -> None:
         self.config, self.name = config, name

@@ -71,8 +71,9 @@ def _without_body(service: Service, reply: Reply) -> Conclusion:
     return Conclusion(kind, failure_class, error, provider_code=reply.code, adapter=reply.adapter)
 
 
-def no_answer(service: Service) -> Conclusion:
-    """The deadline passed with the message on the bus: *unknown*, which a late reply may resolve."""
-    safe = service.mode == "query" and service.effect == "idempotent"
+def no_answer(service: Service | None) -> Conclusion:
+    """The deadline passed with the message on the bus: *unknown*, which a late reply may resolve. `service`: None where
+    the registry does not know it any more."""
+    safe = service is not None and service.mode == "query" and service.effect == "idempotent"
     error = NoAnswer(members={"outcome_unknown": True, "safe_to_repeat": safe})
     return Conclusion(entry.UNKNOWN, "deadline", error)

@@ -26,7 +26,7 @@ from ngsp.errors import (
     OutcomeUnknown,
     ReplyErased,
 )
-from ngsp.messages import OUTCOMES_TOPIC, TOO_OLD, TRANSACTION_ID, Envelope, Reply, check_identifier
+from ngsp.messages import IN_DOUBT, OUTCOMES_TOPIC, TOO_OLD, TRANSACTION_ID, Envelope, Reply, check_identifier
 from ngsp.registry.model import Snapshot
 from ngsp.registry.store import Registry
 from ngsp.strays import Strays, grant_of
@@ -44,7 +44,8 @@ _ID = Text("Mã giao dịch", "the transaction's id")
 log = structlog.get_logger(__name__)
 
 _WITH_ENTRY = """
-SELECT o.*, o.tx::text AS id, a.wrapped, a.body AS accepted FROM outbox o
+SELECT o.*, o.tx::text AS id, o.answered @> int4range(1, o.attempts + 1) AS undone, a.wrapped, a.body AS accepted
+FROM outbox o
 LEFT JOIN entries a ON a.tx = o.tx AND a.kind = 1 AND a.at = o.accepted_at"""
 _DUE = _WITH_ENTRY + " WHERE o.state = 'open' AND o.next_at <= $1 ORDER BY o.next_at LIMIT $2"
 _LATE = _WITH_ENTRY + " WHERE o.state = 'open' AND o.deadline <= $1 LIMIT $2"
@@ -54,6 +55,10 @@ UPDATE outbox o SET attempts = o.attempts + 1, next_at = due.next_at
 FROM (SELECT unnest($1::uuid[]) AS tx, unnest($2::timestamptz[]) AS next_at) due
 WHERE o.tx = due.tx AND o.state = 'open' RETURNING o.tx::text AS id"""
 _POSTPONE = "UPDATE outbox SET next_at = $2 WHERE tx = $1 AND state = 'open'"
+_NOTHING_DONE = """
+UPDATE outbox SET answered = answered + int4multirange(int4range($2, $2 + 1))
+WHERE tx = $1 AND service = $3 AND state = 'open' AND $2 BETWEEN 1 AND attempts
+RETURNING answered @> int4range(1, attempts + 1)"""
 _HOLD = "UPDATE outbox SET state = 'held' WHERE tx = $1 AND state = 'open'"
 _HELD_TOO_LONG = "UPDATE outbox SET state = 'open', next_at = $1 WHERE state = 'held' AND deadline <= $1"
 _ASIDE = "INSERT INTO quarantine (tx, service, what, reason) VALUES ($1, $2, $3, $4)"
@@ -88,11 +93,11 @@ class Relay:
     async def _may_go(self, row: asyncpg.Record, snapshot: Snapshot, now: datetime) -> bool:
         """True where `row` is to be published now; otherwise it has been ended or put off here."""
         if row["deadline"] <= now:
-            await self._end(row, self._too_late(row, snapshot), unsent=row["attempts"] == 0)
+            await self._end(row, self._too_late(row, snapshot), undone=row["undone"])
             return False
         if snapshot.in_force(row["agreement"], now) is None:
-            if row["attempts"] == 0:
-                await self._end(row, Conclusion(entry.REFUSED, "access", AgreementRevoked()), unsent=True)
+            if row["undone"]:
+                await self._end(row, Conclusion(entry.REFUSED, "access", AgreementRevoked()), undone=True)
             else:
                 # It may be done already: it is not sent again. It ends with its outcome, as refused when the adapter
                 # says that it was not begun in time, or as unknown.
@@ -106,13 +111,10 @@ class Relay:
 
     def _too_late(self, row: asyncpg.Record, snapshot: Snapshot) -> Conclusion:
         service = snapshot.services.get(row["service"])
-        if row["attempts"] == 0 or service is None:
-            members = {"outcome_unknown": False, "safe_to_repeat": True}
-            return Conclusion(entry.EXPIRED, "deadline", Expired(members=members))
-        return no_answer(service)
+        return _expired(row) if row["undone"] else no_answer(service)
 
-    async def _end(self, row: asyncpg.Record, conclusion: Conclusion, *, unsent: bool = False) -> None:
-        await self._log.conclude_submission(row["id"], row["service"], None, conclusion, unsent=unsent)
+    async def _end(self, row: asyncpg.Record, conclusion: Conclusion, *, undone: bool = False) -> None:
+        await self._log.conclude_submission(row["id"], row["service"], None, conclusion, undone=undone)
 
     async def _publish(self, rows: list[asyncpg.Record], now: datetime) -> None:
         envelopes = []
@@ -186,6 +188,13 @@ def _doubled_s(first_s: float, attempts: int, longest_s: float) -> float:
     return float(min(max(first_s, longest_s), first_s * 2 ** min(attempts, 20)))
 
 
+def _expired(row: asyncpg.Record, adapter: str = "") -> Conclusion:
+    """Surely not done before the deadline: never published, or each delivery was answered with that."""
+    failure_class = "provider-unavailable" if row["attempts"] > 0 else "deadline"
+    members = {"outcome_unknown": False, "safe_to_repeat": True}
+    return Conclusion(entry.EXPIRED, failure_class, Expired(members=members), adapter=adapter)
+
+
 class Outcomes:
     """Takes replies to submissions, as one group with the other gateways, and ends the transactions."""
 
@@ -227,9 +236,16 @@ class Outcomes:
         elif row["state"] == "closed":
             await self._strays.handle(reply)
         elif reply.status == "retry":
+            await self._nothing_done(reply)
             await self._retry_later(row, reply)
         elif not await self._conclude(row, reply):
             await self._strays.handle(reply)
+
+    async def _nothing_done(self, reply: Reply) -> bool:
+        """Keeps that the delivery which `reply` answers was not done; True where that holds for each there was."""
+        if reply.code == IN_DOUBT:
+            return False
+        return bool(await self._pool.fetchval(_NOTHING_DONE, reply.id, reply.attempt, reply.service))
 
     async def _retry_later(self, row: asyncpg.Record, reply: Reply) -> None:
         if reply.code == TOO_OLD:
@@ -269,6 +285,9 @@ class Outcomes:
             aside = PutAside("outcome", "the service or agreement is no longer known", reply.body)
             conclusion = Conclusion(entry.FAILED, "access", AgreementRevoked(), adapter=reply.adapter, aside=aside)
         elif reply.status == "expired" and row["attempts"] > 1 and grant.service.effect == "idempotent":
+            if await self._nothing_done(reply):
+                conclusion = _expired(row, reply.adapter)
+                return await self._log.conclude_submission(row["id"], row["service"], key, conclusion, undone=True)
             # Another delivery of the same message may have been done: only an inbox could say that none was.
             members = {"outcome_unknown": True, "safe_to_repeat": True}
             conclusion = Conclusion(entry.UNKNOWN, "deadline", OutcomeUnknown(members=members), adapter=reply.adapter)

@@ -110,6 +110,8 @@ PROBES: frozenset[str] = frozenset(("", "adapter", "backend"))
 
 TOO_OLD = "delivery-too-old"
 """Code of a reply `retry` to a delivery that was not begun because its time to begin had passed."""
+IN_DOUBT = "effect-in-doubt"
+"""Code of a reply `retry` to a delivery that was begun and may have been done: the next one finds out."""
 OUTCOMES_TOPIC = "ngsp.outcomes"
 """Replies to submissions, shared by all gateways as one consumer group."""
 

@@ -28,6 +28,7 @@ from ngsp.adapter.probing import answer_probe
 from ngsp.bus.base import Bus, Message, Subscription
 from ngsp.errors import BusUnavailable, NgspError
 from ngsp.messages import (
+    IN_DOUBT,
     OUTCOMES_TOPIC,
     REPLY_TOPIC_PREFIX,
     TOO_OLD,
@@ -187,7 +188,8 @@ class AdapterRunner:
             again = not begun or envelope.reply_to == OUTCOMES_TOPIC
             where, kind = _place(error), type(error).__name__
             log.error("inbox unavailable", adapter=self.id, error=kind, place=where, transaction=envelope.id)
-            return Reply(envelope.id, envelope.service, "retry" if again else "unknown", code="inbox-unavailable")
+            code = IN_DOUBT if begun and again else "inbox-unavailable"
+            return Reply(envelope.id, envelope.service, "retry" if again else "unknown", code=code)
 
     async def _execute(self, service: ServiceManifest, envelope: Envelope, connection: AsyncConnection | None) -> Reply:
         serve = self._adapter.function(envelope.service)

@@ -70,8 +70,8 @@ class QuarantineRow:
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """`close`: the submission whose outbox row must not be closed yet and is closed by this write; with `unsent` only
-    where no attempt to publish it was begun.
+    """`close`: the submission whose outbox row must not be closed yet and is closed by this write; with `undone` only
+    where surely nothing was done: each attempt to publish it that was begun has been answered with that.
 
     `once`: (transaction, what) that only one write ever may do, e.g. resolve an unknown.
     `delivered`: a submission whose first publication this write records, if it is still open.
@@ -82,7 +82,7 @@ class Extras:
     release: KeyClaim | None = None
     outbox: OutboxRow | None = None
     close: str = ""
-    unsent: bool = False
+    undone: bool = False
     once: tuple[str, str] | None = None
     delivered: str = ""
     reply: StoredReply | None = None
@@ -98,7 +98,8 @@ SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::uuid[], $5::text[
 ON CONFLICT DO NOTHING RETURNING tx::text"""
 _CLOSE = """
 UPDATE outbox SET state = 'closed', body = ''
-WHERE tx = ANY($1::uuid[]) AND state <> 'closed' AND (attempts = 0 OR NOT tx = ANY($2::uuid[])) RETURNING tx::text"""
+WHERE tx = ANY($1::uuid[]) AND state <> 'closed'
+    AND (answered @> int4range(1, attempts + 1) OR NOT tx = ANY($2::uuid[])) RETURNING tx::text"""
 _OPEN = "SELECT tx::text FROM outbox WHERE tx = ANY($1::uuid[]) AND state = 'open' ORDER BY tx FOR SHARE"
 _ONCE = """
 INSERT INTO resolutions (tx, what) SELECT * FROM unnest($1::uuid[], $2::text[])
@@ -178,8 +179,8 @@ async def _guard(connection: asyncpg.Connection, found: list[tuple[int, Extras]]
     closing = [(index, extra.close) for index, extra in found if extra.close]
     if closing:
         await _lock_in_order(connection, [tx for _, tx in closing])
-        unsent = [extra.close for _, extra in found if extra.close and extra.unsent]
-        closed = {row["tx"] for row in await connection.fetch(_CLOSE, [tx for _, tx in closing], unsent)}
+        undone = [extra.close for _, extra in found if extra.close and extra.undone]
+        closed = {row["tx"] for row in await connection.fetch(_CLOSE, [tx for _, tx in closing], undone)}
         for index, tx in closing:
             if tx not in closed:
                 outcome.lose(index, "closed")

@@ -200,16 +200,16 @@ class TransactionLog:
         await self._writer.submit(Write((row,), extras=extras, keep=True))
 
     async def conclude_submission(
-        self, tx: str, service: str, key: RecordKey | None, conclusion: Conclusion, *, unsent: bool = False
+        self, tx: str, service: str, key: RecordKey | None, conclusion: Conclusion, *, undone: bool = False
     ) -> bool:
         """The terminal entry of a submission, by whoever gets there first; False where it was closed before.
 
-        `unsent`: only where it was never published, whoever else may be about to.
+        `undone`: only where surely nothing was done, whoever else may be about to publish it.
         Not kept where it takes too long: the outcome is still on the bus, or the row still due, and comes again.
         """
         row = self._ended(tx, key, conclusion)
         reply = self._stored(tx, key, conclusion)
-        extras = Extras(close=tx, unsent=unsent, reply=reply, aside=self._aside(tx, service, key, conclusion))
+        extras = Extras(close=tx, undone=undone, reply=reply, aside=self._aside(tx, service, key, conclusion))
         if await self._writer.submit(Write((row,), extras=extras)) is not None:
             return False
         self._on_ended(service, entry.KINDS[conclusion.kind], conclusion.code)

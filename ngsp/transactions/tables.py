@@ -21,7 +21,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import BIT
+from sqlalchemy.dialects.postgresql import BIT, INT4MULTIRANGE
 from sqlalchemy.types import UserDefinedType
 
 from ngsp.database import metadata
@@ -169,6 +169,7 @@ outbox = Table(
     Column("deadline", Moment, nullable=False),
     Column("state", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
+    Column("answered", INT4MULTIRANGE, nullable=False, server_default=text("'{}'")),
     Column("next_at", Moment, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Index("ix_outbox_due", "next_at", postgresql_where=text("state = 'open'")),

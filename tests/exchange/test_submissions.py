@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 
-from ngsp.adapter import Failed, Interrupted, RecordNotFound, Refused, Request, Unavailable
+from ngsp.adapter import Failed, Interrupted, RecordNotFound, Refused, Request
 from ngsp.local.postgres import LocalPostgres
-from tests.support.gateway import Provider, Rig, running_gateway, service
+from tests.support.gateway import OPEN, Provider, Rig, relay_held, running_gateway, service
 from tests.support.problems import MARKER, NUMBER, problem, unseen
 from tests.support.waiting import until
-
-OPEN = ("accepted", "delivered")
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +23,6 @@ async def module_rig(postgres: LocalPostgres, tmp_path_factory: pytest.TempPathF
             service("look-up"),
             service("send", mode="submission", deadline_s=60),
             service("send-uncertain", mode="submission", deadline_s=60, effect="uncertain"),
-            service("send-soon", mode="submission", deadline_s=0.5),
             service("send-revoked", mode="submission", deadline_s=60),
             service("send-amended", mode="submission", deadline_s=60),
             service("send-few", mode="submission", deadline_s=60),
@@ -37,38 +32,6 @@ async def module_rig(postgres: LocalPostgres, tmp_path_factory: pytest.TempPathF
     quick: dict[str, Any] = {"retry_min_s": 0.02, "retry_max_s": 0.1, "relay_poll_s": 0.02, "lease_s": 0.9}
     async with running_gateway(postgres, tmp_path_factory.mktemp("gateway"), provider, **quick) as rig:
         yield rig
-
-
-@asynccontextmanager
-async def relay_held(rig: Rig) -> AsyncIterator[None]:
-    """Nothing is delivered meanwhile: the relay waits for its lease."""
-    connection = await asyncpg.connect(rig.settings.database_url.get_secret_value())
-    try:
-        async with connection.transaction():
-            await connection.execute("SELECT 1 FROM leases WHERE name = 'relay' FOR UPDATE")
-
-            async def waits() -> bool:
-                return bool(
-                    await rig.rows.fetchval(
-                        """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-                        AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO leases%'"""
-                    )
-                )
-
-            await until(waits, "the relay to wait")
-            yield
-    finally:
-        await connection.close()
-
-
-async def outcome(rig: Rig, tx: str) -> list[str]:
-    """The kinds of the entries of `tx` once it has ended."""
-
-    async def ended() -> bool:
-        return (await rig.kinds(tx))[-1] not in OPEN
-
-    await until(ended, "the outcome")
-    return await rig.kinds(tx)
 
 
 async def reply_of(rig: Rig, tx: str) -> httpx.Response:
@@ -95,7 +58,7 @@ async def test_a_submission_from_acceptance_to_its_reply(rig: Rig) -> None:
     assert (answer.status_code, answer.content) == (202, b"")
     assert answer.headers["Location"] == f"/v1/transactions/{tx}"
     assert int(answer.headers["Retry-After"]) >= 1
-    assert await outcome(rig, tx) == ["accepted", "delivered", "succeeded"]
+    assert await rig.outcome(tx) == ["accepted", "delivered", "succeeded"]
     accepted, delivered, ended = await rig.entries(tx)
     assert (accepted["grant"]["mode"], delivered["attempt"]) == ("submission", 1)
     assert ended["outcome"] == {"adapter": "h41-tests", "status": 200}
@@ -138,7 +101,7 @@ async def test_what_waits_and_what_is_stored_is_sealed(rig: Rig) -> None:
         assert (waiting["state"], waiting["attempts"]) == ("open", 0)
         assert len(waiting["body"]) > 40
         await searched()
-    await outcome(rig, tx)
+    await rig.outcome(tx)
     assert (await rig.rows.fetchval("SELECT body FROM outbox WHERE tx = $1", tx)) == b""
     assert len(await rig.rows.fetchval("SELECT body FROM replies WHERE tx = $1", tx)) > 40
     await searched()
@@ -166,7 +129,7 @@ async def test_a_repeat_while_it_is_under_way(rig: Rig) -> None:
     problem(await rig.call("send", {"do": "other"}, Idempotency_Key="under-way"), 422, "idempotency-mismatch")
     release.set()
     tx = first.headers["Ngsp-Transaction"]
-    assert await outcome(rig, tx) == ["accepted", "delivered", "succeeded"]
+    assert await rig.outcome(tx) == ["accepted", "delivered", "succeeded"]
     assert (await rig.call("send", Idempotency_Key="under-way")).json() == {"did": "it"}
     assert len(rig.provider.seen) == 1
     assert await rig.rows.fetchval("SELECT count(*) FROM outbox WHERE tx = $1", tx) == 1
@@ -176,7 +139,7 @@ async def test_many_firsts_at_once_are_one_submission(rig: Rig) -> None:
     answers = await asyncio.gather(*(rig.call("send", Idempotency_Key="at-once") for _ in range(20)))
     assert {answer.status_code for answer in answers} <= {200, 202}
     (tx,) = {answer.headers["Ngsp-Transaction"] for answer in answers}
-    await outcome(rig, tx)
+    await rig.outcome(tx)
     assert len(rig.provider.seen) == 1
 
 
@@ -201,7 +164,7 @@ async def test_what_the_provider_says_no_with(
     first = await rig.call(name, Idempotency_Key=key)
     assert first.status_code == 202
     tx = first.headers["Ngsp-Transaction"]
-    assert await outcome(rig, tx) == ["accepted", "delivered", kind]
+    assert await rig.outcome(tx) == ["accepted", "delivered", kind]
     again = await rig.call(name, Idempotency_Key=key)
     document = problem(again, status, code)
     assert document["provider_code"] == getattr(error, "code", "adapter-error")
@@ -219,51 +182,18 @@ async def test_a_reply_off_its_schema_ends_it_and_is_put_aside(rig: Rig) -> None
 
     rig.provider.act = act  # type: ignore[method-assign]
     tx = (await rig.call("send", Idempotency_Key="off-schema")).headers["Ngsp-Transaction"]
-    assert (await outcome(rig, tx))[-1] == "failed"
+    assert (await rig.outcome(tx))[-1] == "failed"
     held = await rig.rows.fetchrow("SELECT what, state, body FROM quarantine WHERE tx = $1", tx)
     assert (held["what"], held["state"]) == ("reply", "held")
     unseen(held["body"])
     problem(await rig.call("send", Idempotency_Key="off-schema"), 502, "bad-reply")
 
 
-async def test_a_provider_that_is_away_is_asked_again_until_it_answers(rig: Rig) -> None:
-    async def act(request: Request) -> object:
-        if len(rig.provider.seen) < 4:
-            raise Unavailable("K-away")
-        return {"did": "at last"}
-
-    rig.provider.act = act  # type: ignore[method-assign]
-    answer = await rig.call("send", Idempotency_Key="away")
-    tx = answer.headers["Ngsp-Transaction"]
-    assert await outcome(rig, tx) == ["accepted", "delivered", "succeeded"]
-    assert [request.envelope.attempt for request in rig.provider.seen] == [1, 2, 3, 4]
-    assert {request.id for request in rig.provider.seen} == {tx}
-    assert (await rig.call("send", Idempotency_Key="away")).json() == {"did": "at last"}
-
-
-async def test_a_provider_that_stays_away_until_the_deadline(rig: Rig) -> None:
-    async def act(request: Request) -> object:
-        raise Unavailable("K-away")
-
-    rig.provider.act = act  # type: ignore[method-assign]
-    answer = await rig.call("send-soon", Idempotency_Key="stays-away")
-    tx = answer.headers["Ngsp-Transaction"]
-    assert (await outcome(rig, tx))[-1] in ("unknown", "expired")
-    assert len(rig.provider.seen) > 1
-    again = await rig.call("send-soon", Idempotency_Key="stays-away")
-    assert again.status_code == 504
-    seen = len(rig.provider.seen)
-    assert (await rig.call("send", Idempotency_Key="after-it")).status_code == 202
-    await until(lambda: rig.provider.seen[-1].id != tx, "the next submission")
-    assert sum(request.id == tx for request in rig.provider.seen) == seen, "nothing is sent after the deadline"
-    rig.provider.act = Provider.act.__get__(rig.provider)  # type: ignore[method-assign]
-
-
 async def test_a_query_may_be_answered_later(rig: Rig) -> None:
     answer = await rig.call("look-up", {"id": NUMBER}, Prefer="respond-async", Idempotency_Key="later")
     assert answer.status_code == 202
     tx = answer.headers["Ngsp-Transaction"]
-    assert await outcome(rig, tx) == ["accepted", "delivered", "succeeded"]
+    assert await rig.outcome(tx) == ["accepted", "delivered", "succeeded"]
     stored = await reply_of(rig, tx)
     assert stored.json() == {"did": "it", "id": NUMBER, "people": [{"name": "An"}]}, "cut to the granted fields"
     again = await rig.call("look-up", {"id": NUMBER}, Prefer="respond-async", Idempotency_Key="later")
@@ -276,7 +206,7 @@ async def test_preferences_may_come_in_several_lines(rig: Rig) -> None:
         headers = [*usual.items(), *(("Prefer", line) for line in lines)]
         answer = await rig.http.post("/v1/services/H41/look-up/v1", content=b"{}", headers=headers)
         assert answer.status_code in (200, 202)
-        assert await outcome(rig, answer.headers["Ngsp-Transaction"]) == ["accepted", "delivered", "succeeded"]
+        assert await rig.outcome(answer.headers["Ngsp-Transaction"]) == ["accepted", "delivered", "succeeded"]
     assert len(rig.provider.seen) == 1
 
 
@@ -292,7 +222,7 @@ async def test_what_is_revoked_while_it_waits_is_never_delivered(rig: Rig) -> No
 
         await until(denied, "the revocation to be known")
     tx = answer.headers["Ngsp-Transaction"]
-    assert await outcome(rig, tx) == ["accepted", "refused"]
+    assert await rig.outcome(tx) == ["accepted", "refused"]
     assert (await rig.entries(tx))[-1]["outcome"] == {"class": "access", "code": "agreement-revoked", "status": 403}
     assert rig.provider.seen == []
     stored = await reply_of(rig, tx)
@@ -318,7 +248,7 @@ async def test_an_amendment_that_begins_later_stops_nothing(rig: Rig) -> None:
     answer = await rig.call("send-amended", Idempotency_Key="amended")
     assert answer.status_code == 202
     tx = answer.headers["Ngsp-Transaction"]
-    assert await outcome(rig, tx) == ["accepted", "delivered", "succeeded"]
+    assert await rig.outcome(tx) == ["accepted", "delivered", "succeeded"]
     assert (await rig.entries(tx))[0]["grant"]["agreement_version"] == 1
     assert rig.provider.seen[0].fields == ("/did", "/id", "/people/*/name")
 

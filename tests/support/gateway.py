@@ -23,7 +23,10 @@ from ngsp.local.postgres import LocalPostgres
 from ngsp.registry.apply import run_apply
 from ngsp.transactions import entry
 from tests.support.registry import settings_for, temporary_database
+from tests.support.waiting import until
 
+OPEN = ("accepted", "delivered")
+"""Kinds of entries of a submission that has not ended."""
 TOKEN_SCOPE = {"grant_type": "client_credentials"}
 OBJECT: dict[str, Any] = {
     "type": "object",
@@ -227,6 +230,15 @@ class Rig:
     async def kinds(self, tx: str) -> list[str]:
         return [found["kind"] for found in await self.entries(tx)]
 
+    async def outcome(self, tx: str) -> list[str]:
+        """The kinds of the entries of `tx` once it has ended."""
+
+        async def ended() -> bool:
+            return (await self.kinds(tx))[-1] not in OPEN
+
+        await until(ended, "the outcome")
+        return await self.kinds(tx)
+
 
 @asynccontextmanager
 async def running_gateway(
@@ -275,3 +287,25 @@ async def _running(
             yield Rig(base_url, door, settings, provider, http, rows, secrets)
     finally:
         await rows.close()
+
+
+@asynccontextmanager
+async def relay_held(rig: Rig) -> AsyncIterator[None]:
+    """Nothing is delivered meanwhile: the relay waits for its lease."""
+    connection = await asyncpg.connect(rig.settings.database_url.get_secret_value())
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT 1 FROM leases WHERE name = 'relay' FOR UPDATE")
+
+            async def waits() -> bool:
+                return bool(
+                    await rig.rows.fetchval(
+                        """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                        AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO leases%'"""
+                    )
+                )
+
+            await until(waits, "the relay to wait")
+            yield
+    finally:
+        await connection.close()

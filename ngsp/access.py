@@ -69,6 +69,15 @@ def authorise(
     return snapshot.grant(service, agreement, purpose)
 
 
+def is_entitled(snapshot: Snapshot, client: Client, path: str, now: datetime) -> bool:
+    """Whether `client` has an agreement in force with the service at `path`: then it may know what the service is like.
+
+    No grant: whether a call is allowed, for which purpose, is `authorise`'s to say.
+    """
+    agreements = snapshot.by_consumer.get((client.member, path), ())
+    return "exchange" in client.scopes and any(agreement.in_force(now) for agreement in agreements)
+
+
 def subjects_in(request: Any, service: Service) -> list[str]:
     """The identity numbers the request is about, found by the service's pointers; those absent are left out."""
     found: list[str] = []

@@ -20,6 +20,7 @@ from ngsp import __version__
 from ngsp.adapter import Adapter
 from ngsp.adapter.runner import AdapterRunner
 from ngsp.api import problems, routes
+from ngsp.api.compatible import CompatibleDoor, CompatibleParts
 from ngsp.api.front import FrontDoor
 from ngsp.api.parts import Parts
 from ngsp.asking import Asker
@@ -31,6 +32,7 @@ from ngsp.delivery import GATEWAYS_GROUP, Outcomes, Relay
 from ngsp.errors import NgspError, RegistryStale
 from ngsp.exchange import Exchange
 from ngsp.gate import Gate
+from ngsp.identity.partners import Partners
 from ngsp.identity.secrets import hash_secret
 from ngsp.identity.tokens import Tokens
 from ngsp.jobs import Jobs
@@ -171,7 +173,10 @@ class Gateway:
         for name, step in (("refusals", refusals.flush), ("quotas", quotas.step), ("gauges", metrics.refresh)):
             self._jobs.start(name, step, TEND_EVERY_S)
         self._door = door
-        door.open(exchange, self._gate, refusals, metrics, self.drain)
+        compatible = CompatibleParts(
+            exchange, self._gate, refusals, metrics, registry, tokens, Partners(tokens), settings.trusted_proxies
+        )
+        door.open(exchange, self._gate, refusals, metrics, self.drain, lambda inner: CompatibleDoor(inner, compatible))
         self._parts = Parts(
             settings=settings,
             registry=registry,

@@ -66,6 +66,8 @@ class Call:
     traceparent: str = ""
     wait_s: float = 0.0
     respond_async: bool = False
+    route: str = ""
+    """The compatible route that it came by, empty without."""
     malformed: NgspError | None = None
     """What is wrong with the headers: told only to a caller who has been authenticated."""
 
@@ -78,6 +80,7 @@ class Call:
             "member": client.member,
             "officer": self.officer,
             "procedure": self.procedure,
+            "route": self.route,
             "trace": trace_id(self.traceparent),
         }
         return {name: value for name, value in found.items() if value}

@@ -36,19 +36,19 @@ from ngsp.text import Language, Text, language_of
 
 PREFIX = "/v1/services/"
 
-_VISIBLE = re.compile(rb"[\x21-\x7e]{1,255}")
-_PERSONAL = re.compile(rb"\d{9,}")
+VISIBLE = re.compile(rb"[\x21-\x7e]{1,255}")
+PERSONAL = re.compile(rb"\d{9,}")
 """A run of nine digits or more may be an identity number: these headers are logged, so it may not stand there."""
-_FORMS: dict[bytes, tuple[str, re.Pattern[bytes]]] = {
+FORMS: dict[bytes, tuple[str, re.Pattern[bytes]]] = {
     b"ngsp-purpose": ("purpose", re.compile(IDENTIFIER.pattern.encode())),
     b"ngsp-agreement": ("agreement", re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")),
     b"ngsp-officer": ("officer", re.compile(rb"[A-Za-z0-9._@-]{1,64}")),
     b"ngsp-dossier": ("dossier", re.compile(rb"[0-9A-Z.]{3,35}-\d{6}-\d{4,6}")),
     b"ngsp-procedure": ("procedure", re.compile(rb"\d\.\d{6}(?:\.[0-9A-Z.]{3,24})?")),
     b"ngsp-consent": ("consent", re.compile(rb"[A-Za-z0-9._:/-]{1,128}")),
-    b"idempotency-key": ("idempotency_key", _VISIBLE),
+    b"idempotency-key": ("idempotency_key", VISIBLE),
 }
-_MAY_HAVE_DIGITS = frozenset((b"ngsp-agreement", b"idempotency-key"))
+MAY_HAVE_DIGITS = frozenset((b"ngsp-agreement", b"idempotency-key"))
 _JSON_TYPES = frozenset((b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"))
 _WAIT = re.compile(rb"(?:^|[,;])\s*wait=(\d{1,4})\b")
 _ASYNC = re.compile(rb"(?:^|[,;])\s*respond-async\b")
@@ -62,7 +62,7 @@ def _nothing() -> None:
     return
 
 
-def _combined(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+def combined(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """Fields by name, those of one name as one (RFC 9110 §5.3): two tokens are then no token, two types no type."""
     found = dict(fields)
     if len(found) != len(fields):
@@ -70,6 +70,14 @@ def _combined(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
         for name, value in fields:
             found[name] = found[name] + b", " + value if name in found else value
     return found
+
+
+def takes_json(accept: bytes) -> bool:
+    return b"*/*" in accept or b"application/json" in accept or b"application/*" in accept
+
+
+def _unchanged(inner: ASGIApp) -> ASGIApp:
+    return inner
 
 
 class FrontDoor:
@@ -84,11 +92,21 @@ class FrontDoor:
         """Set where the gateway must end because another closed its work."""
 
     def open(
-        self, exchange: Exchange, gate: Gate, refusals: Refusals, metrics: Metrics, on_drain: Callable[[], None]
+        self,
+        exchange: Exchange,
+        gate: Gate,
+        refusals: Refusals,
+        metrics: Metrics,
+        on_drain: Callable[[], None],
+        before_inner: Callable[[ASGIApp], ASGIApp] = _unchanged,
     ) -> None:
-        """From now on calls are taken; before, they go to the inner application, which knows no such route."""
+        """From now on calls are taken; before, they go to the inner application, which knows no such route.
+
+        `before_inner`: puts another door between this one and the inner application.
+        """
         self._parts, self._on_drain = (exchange, gate, refusals, metrics), on_drain
         self.turn_away.open(gate, exchange.holder, refusals, metrics)
+        self._inner = before_inner(self._inner)
 
     async def drain(self) -> None:
         """Take nothing new; what is in flight goes on."""
@@ -110,11 +128,11 @@ class FrontDoor:
         ):
             await self._inner(scope, receive, send)
             return
-        if await _Visit(scope, receive, send, *self._parts).run():
+        if await Visit(scope, receive, send, *self._parts).run():
             self.turn_away.begin()
 
 
-class _Visit:
+class Visit:
     """One call at the front door."""
 
     __slots__ = (
@@ -142,7 +160,7 @@ class _Visit:
 
     async def run(self) -> bool:
         """True where the gate refused it."""
-        self._headers = _combined(self._scope["headers"])
+        self._headers = combined(self._scope["headers"])
         authorization = self._headers.get(b"authorization", b"")
         self._who = self._exchange.holder(authorization) or self._address()
         refusal = self._gate.refusal(self._who)
@@ -178,8 +196,6 @@ class _Visit:
         malformed = self._read_forms(values)
         prefer = self._headers.get(b"prefer", b"")
         waits = _WAIT.search(prefer) if prefer else None
-        traceparent = self._headers.get(b"traceparent", b"")
-        trace = traceparent.decode("ascii", "replace") if traceparent else ""
         return Call(
             transaction=self._id,
             # No service's name has a character that would have to be escaped: what is escaped is none.
@@ -187,23 +203,28 @@ class _Visit:
             authorization=authorization,
             purpose=values.pop("purpose", ""),
             read_body=self._read_body,
-            traceparent=trace if trace and TRACEPARENT.fullmatch(trace) else "",
+            traceparent=self._traceparent(),
             wait_s=float(waits.group(1)) if waits else 0.0,
             respond_async=bool(prefer and _ASYNC.search(prefer)),
             malformed=malformed,
             **values,
         )
 
+    def _traceparent(self) -> str:
+        traceparent = self._headers.get(b"traceparent", b"")
+        trace = traceparent.decode("ascii", "replace") if traceparent else ""
+        return trace if trace and TRACEPARENT.fullmatch(trace) else ""
+
     def _read_forms(self, values: dict[str, Any]) -> NgspError | None:
         """The headers we know, each checked for its form; what is wrong is told after authentication."""
         wrong = ""
         seen = 0
         for name, value in self._scope["headers"]:
-            form = _FORMS.get(name)
+            form = FORMS.get(name)
             if form is None:
                 continue
             seen += 1
-            if not form[1].fullmatch(value) or (name not in _MAY_HAVE_DIGITS and _PERSONAL.search(value)):
+            if not form[1].fullmatch(value) or (name not in MAY_HAVE_DIGITS and PERSONAL.search(value)):
                 wrong = name.decode()
             else:
                 values[form[0]] = value.decode("ascii")
@@ -222,9 +243,7 @@ class _Visit:
         if self._headers.get(b"content-encoding", b"identity") != b"identity":
             return UnsupportedType(reason="content coding")
         accept = self._headers.get(b"accept", b"")
-        if accept and b"*/*" not in accept and b"application/json" not in accept and b"application/*" not in accept:
-            return NotAcceptable()
-        return None
+        return None if not accept or takes_json(accept) else NotAcceptable()
 
     async def _read_body(self, most: int) -> bytes:
         """The whole body, counted while it is read; a declared length over `most` is refused unread."""

@@ -17,6 +17,7 @@ from ngsp.text import Text
 MemberPath = Annotated[str, Path(description="Mã cơ quan (QĐ 20/2020) / Member code, e.g. `G22.98`")]
 ClientPath = Annotated[str, Path(description="Định danh hệ thống / Client id")]
 AdapterPath = Annotated[str, Path(description="Định danh bộ kết nối / Adapter id")]
+RoutePath = Annotated[str, Path(description="Định danh tuyến tương thích / Compatible route id")]
 AgreementPath = Annotated[str, Path(description="Mã thỏa thuận (UUIDv7) / Agreement id")]
 
 _MEMBER = Text("Mã cơ quan", "the member code")
@@ -42,6 +43,10 @@ def client_id(value: str) -> str:
 
 def adapter_id(value: str) -> str:
     return _checked(value, IDENTIFIER, Text("Định danh bộ kết nối", "the adapter's id"))
+
+
+def route_id(value: str) -> str:
+    return _checked(value, IDENTIFIER, Text("Định danh tuyến tương thích", "the route's id"))
 
 
 def agreement_id(value: str) -> str:

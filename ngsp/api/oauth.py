@@ -1,5 +1,7 @@
 """The token endpoint (RFC 6749 §4.4, client credentials), its metadata (RFC 8414) and its keys (RFC 7517).
 
+`/token` beside it takes what systems send that were written for existing platforms (`docs/compatible.md`).
+
 Errors here are those of RFC 6749 §5.2, since OAuth libraries read them; what has no place there (too many attempts,
 the database away) is a problem document like everywhere else.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -21,8 +24,17 @@ from ngsp.api.address import client_address, throttle_group
 from ngsp.api.parts import Parts, parts
 from ngsp.api.strict import check_content_type, check_no_coding, read_body
 from ngsp.errors import BodyTooLarge, MalformedParameter, Unauthenticated, UnsupportedType
-from ngsp.identity.credentials import ASSERTION_TYPE, InvalidClient, Presented, Proved, read_assertion, read_basic
-from ngsp.registry.model import SCOPES, Client
+from ngsp.identity import partners
+from ngsp.identity.credentials import (
+    ASSERTION_TYPE,
+    InvalidClient,
+    Presented,
+    Proved,
+    SecretPresented,
+    read_assertion,
+    read_basic,
+)
+from ngsp.registry.model import SCOPES
 
 logger = structlog.get_logger(__name__)
 
@@ -32,6 +44,7 @@ MAX_FORM_BYTES = 16_384
 MAX_FORM_FIELDS = 50
 FORM = "application/x-www-form-urlencoded"
 TOKEN_PATH = "/oauth2/token"  # noqa: S105 - an address
+COMPATIBLE_TOKEN_PATH = "/token"  # noqa: S105 - an address
 JWKS_PATH = "/.well-known/jwks.json"
 METADATA_PATH = "/.well-known/oauth-authorization-server"
 
@@ -99,21 +112,72 @@ _BODY_DESCRIPTION: dict[str, Any] = {
     },
 }
 
+_COMPATIBLE_DESCRIPTION: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": partners.HEADER,
+            "in": "header",
+            "required": False,
+            "description": "base64(JSON): AccessKey, SecretKey, AppName, PartnerCode, PartnerCodeCus",
+            "schema": {"type": "string", "maxLength": partners.LONGEST_HEADER_BYTES},
+        }
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            FORM: {
+                "schema": {
+                    "type": "object",
+                    "required": ["grant_type"],
+                    "properties": {
+                        "grant_type": {"const": "client_credentials"},
+                        "scope": {"const": "exchange"},
+                        "client_id": {"type": "string"},
+                        "client_secret": {"type": "string"},
+                    },
+                }
+            }
+        },
+    },
+    "responses": _BODY_DESCRIPTION["responses"],
+}
+
 
 @router.post(TOKEN_PATH, openapi_extra=_BODY_DESCRIPTION)
 async def token(request: Request) -> Response:
     """Cấp mã truy cập cho hệ thống của cơ quan. / Issues an access token to a member's system."""
+    return await _token(request, _presented, frozenset(SCOPES))
+
+
+@router.post(COMPATIBLE_TOKEN_PATH, openapi_extra=_COMPATIBLE_DESCRIPTION, tags=["compatible"])
+async def compatible_token(request: Request) -> Response:
+    """Cấp mã truy cập, như các nền tảng đã có. / Issues an access token as existing platforms do.
+
+    Cho hệ thống đã viết cho NGSP, LGSP; mã chỉ dùng để gọi dịch vụ. / For systems written for NGSP or an LGSP; the
+    token is good for calling services only.
+    """
+    return await _token(request, _presented_compatibly, partners.SCOPES)
+
+
+async def _token(
+    request: Request,
+    present: Callable[[Request, dict[str, str]], tuple[Presented, tuple[str, ...]]],
+    most: frozenset[str],
+) -> Response:
+    """`present`: how the client proves itself, and the units it says it is; `most`: scopes the token may have."""
     held = parts(request)
     now_s = time.time()
     address = client_address(request.scope, held.settings.trusted_proxies)
     known_client = ""
     try:
         form = await _read_form(request)
-        presented = _presented(request, form)
+        presented, units = present(request, form)
         snapshot = held.registry.snapshot
         known_client = presented.client_id if presented.client_id in snapshot.clients else ""
         proved = await held.tokens.clients.prove(presented, snapshot, throttle_group(address), now_s)
-        issued = held.tokens.issue(proved.client, _scopes(form, proved), proved.cred, now_s)
+        if units and not partners.are_of(units, snapshot.members.get(proved.client.member)):
+            raise InvalidClient("PartnerCode is not of the client's member")
+        issued = held.tokens.issue(proved.client, _scopes(form, proved, most), proved.cred, now_s)
     except InvalidClient as error:
         return _answer(_Refused("invalid_client", error.reason, 401), held, known_client, address)
     except _Refused as refused:
@@ -179,20 +243,13 @@ def _decoded(part: bytes) -> str:
         raise _Refused("invalid_request", "not UTF-8") from None
 
 
-def _presented(request: Request, form: dict[str, str]) -> Presented:
+def _presented(request: Request, form: dict[str, str]) -> tuple[Presented, tuple[str, ...]]:
     """The one way in which the client authenticates itself."""
     authorization = request.headers.getlist("authorization")
     assertion = form.get("client_assertion")
-    ways = len(authorization) + (assertion is not None) + ("client_secret" in form)
-    if ways > 1:
-        raise _Refused("invalid_request", "more than one client authentication")
+    _check_grant(form, len(authorization) + (assertion is not None) + ("client_secret" in form))
     if (assertion is None) != ("client_assertion_type" not in form):
         raise _Refused("invalid_request", "client_assertion and its type come together")
-    grant_type = form.get("grant_type")
-    if grant_type is None:
-        raise _Refused("invalid_request", "no grant_type")
-    if grant_type != "client_credentials":
-        raise _Refused("unsupported_grant_type", "another grant type")
     if assertion is not None:
         if form["client_assertion_type"] != ASSERTION_TYPE:
             raise InvalidClient("another client_assertion_type")
@@ -201,19 +258,54 @@ def _presented(request: Request, form: dict[str, str]) -> Presented:
         presented = read_basic(authorization[0])
     else:
         raise InvalidClient("no client authentication that is supported")
+    _check_client_id(form, presented)
+    return presented, ()
+
+
+def _presented_compatibly(request: Request, form: dict[str, str]) -> tuple[Presented, tuple[str, ...]]:
+    """By `client_secret_basic`, by `client_secret_post` (here alone), or by the header `lgspaccesstoken`."""
+    authorization = request.headers.getlist("authorization")
+    partner = request.headers.getlist(partners.HEADER)
+    _check_grant(form, len(authorization) + len(partner) + ("client_secret" in form))
+    if "client_assertion" in form or "client_assertion_type" in form:
+        raise _Refused("invalid_request", "assertions belong to the other endpoint")
+    units: tuple[str, ...] = ()
+    if partner:
+        read = partners.read_partner(partner[0].encode("latin-1"))
+        presented, units = read.secret, read.units
+    elif authorization:
+        presented = read_basic(authorization[0])
+    elif "client_secret" in form and "client_id" in form:
+        presented = SecretPresented(form["client_id"], form["client_secret"])
+    else:
+        raise InvalidClient("no client authentication that is supported")
+    _check_client_id(form, presented)
+    return presented, units
+
+
+def _check_grant(form: dict[str, str], ways: int) -> None:
+    if ways > 1:
+        raise _Refused("invalid_request", "more than one client authentication")
+    grant_type = form.get("grant_type")
+    if grant_type is None:
+        raise _Refused("invalid_request", "no grant_type")
+    if grant_type != "client_credentials":
+        raise _Refused("unsupported_grant_type", "another grant type")
+
+
+def _check_client_id(form: dict[str, str], presented: Presented) -> None:
     if form.get("client_id", presented.client_id) != presented.client_id:
         raise _Refused("invalid_request", "client_id is not the authenticated client")
-    return presented
 
 
-def _scopes(form: dict[str, str], proved: Proved) -> frozenset[str]:
-    """What is asked for, within what the client has; all of that where nothing is asked for."""
-    client: Client = proved.client
+def _scopes(form: dict[str, str], proved: Proved, most: frozenset[str]) -> frozenset[str]:
+    """What is asked for, within what the client has and `most`; all of that where nothing is asked for."""
+    has = proved.client.scopes & most
     asked = form.get("scope")
     if asked is not None and not _SCOPE.fullmatch(asked):
         raise _Refused("invalid_scope", "malformed scope")
-    scopes = client.scopes if asked is None else frozenset(asked.split(" "))
-    if not scopes or not scopes <= client.scopes:
+    scopes = has if asked is None else frozenset(asked.split(" "))
+    if not scopes or not scopes <= has:
         raise _Refused("invalid_scope", "more than the client was given")
     return scopes
 

@@ -76,15 +76,20 @@ def render(
     helps. Pure but for that id.
     """
     body = orjson.dumps(error.problem(language, instance or new_instance()))
-    found = [*_HEADS[language], (b"content-length", b"%d" % len(body))]
+    found = [*_HEADS[language], (b"content-length", b"%d" % len(body)), *fields_of(error), *headers]
+    return error.status, found, body
+
+
+def fields_of(error: NgspError) -> list[tuple[bytes, bytes]]:
+    """The header fields that an error has of its own, whatever its body looks like."""
+    found = []
     if error.retry_after_s is not None or isinstance(error, _WAITS):
         found.append((b"retry-after", b"%d" % retry_after_s(error)))
     if isinstance(error, Unauthenticated):
         found.append((b"www-authenticate", b'Bearer realm="ngsp", error="invalid_token"'))
     elif isinstance(error, ScopeMissing):
         found.append((b"www-authenticate", b'Bearer realm="ngsp", error="insufficient_scope"'))
-    found += headers
-    return error.status, found, body
+    return found
 
 
 def new_instance() -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ngsp.errors import InvalidRegistration, NgspError, StateConflict
-from ngsp.registry import adapters, agreements, clients, members
+from ngsp.registry import adapters, agreements, clients, compatible_routes, members
 from ngsp.registry.agreement_records import AgreementRecord, find_by_reference
 from ngsp.registry.change import Actor, Change, Stored, find
 from ngsp.registry.declared import (
@@ -20,8 +20,16 @@ from ngsp.registry.declared import (
     DeclaredAgreement,
     DeclaredClient,
     DeclaredMember,
+    DeclaredRoute,
 )
-from ngsp.registry.documents import ClientDocument, ManifestDocument, MemberDocument, ProposalDocument, TermsDocument
+from ngsp.registry.documents import (
+    ClientDocument,
+    ManifestDocument,
+    MemberDocument,
+    ProposalDocument,
+    RouteDocument,
+    TermsDocument,
+)
 from ngsp.registry.manifests import CheckedService, check_manifest
 from ngsp.registry.secret_files import SecretFiles
 from ngsp.registry.store import Registry
@@ -108,6 +116,8 @@ class _Step:
                     return await self._client(document)
                 if isinstance(document, DeclaredAdapter):
                     return await self._adapter(document, checked or [])
+                if isinstance(document, DeclaredRoute):
+                    return await self._route(document)
                 return await self._agreement(document)
         except NgspError as error:
             return _conflict(self.declaration, error)
@@ -152,6 +162,16 @@ class _Step:
     async def _adapter(self, document: DeclaredAdapter, checked: list[CheckedService]) -> Difference:
         stored = await adapters.put_adapter(self.change, _narrowed(ManifestDocument, document), checked)
         return self._done(stored.created, dict(stored.changes))
+
+    async def _route(self, document: DeclaredRoute) -> Difference:
+        body = _narrowed(RouteDocument, document)
+        stored = await compatible_routes.put_route(self.change, document.id, body)
+        changes = dict(stored.changes)
+        before, after = changes.pop("terms", ({}, {}))
+        changed = [name for name in (before or {}) | after if (before or {}).get(name) != after.get(name)]
+        return self._done(
+            stored.created, changes | {name: ((before or {}).get(name), after.get(name)) for name in changed}
+        )
 
     async def _agreement(self, document: DeclaredAgreement) -> Difference:
         found = await find_by_reference(self.change.connection, document.consumer, document.reference)

@@ -5,6 +5,7 @@
                      `secret_file: PATH`, never the secret
     kind: adapter    a manifest, with schemas in place or as paths; or `manifest: PATH`
     kind: agreement  reference, what `POST /v1/agreements` takes, and `accepted: true`
+    kind: compatible-route   id, and what `PUT /v1/compatible-routes/{id}` takes
 
 Paths are relative to the file that names them. A file with `provider` and `services` and no `kind` is a manifest.
 """
@@ -27,6 +28,7 @@ from ngsp.registry.documents import (
     MemberCode,
     MemberDocument,
     ProposalDocument,
+    RouteDocument,
 )
 from ngsp.registry.manifest_files import read_manifest, registered, whole
 from ngsp.registry.model import Scope
@@ -34,7 +36,7 @@ from ngsp.registry.texts import Wrong, found_faults
 from ngsp.registry.yamlfiles import DocumentError, Source, read_yaml
 from ngsp.text import Text
 
-KINDS = ("member", "client", "adapter", "agreement")
+KINDS = ("member", "client", "adapter", "agreement", "compatible-route")
 
 
 class DeclaredMember(MemberDocument):
@@ -78,12 +80,20 @@ class DeclaredAgreement(ProposalDocument):
     accepted: bool = False
 
 
-Declared = DeclaredMember | DeclaredClient | DeclaredAdapter | DeclaredAgreement
+class DeclaredRoute(RouteDocument):
+    """A compatible route with its id."""
+
+    kind: Literal["compatible-route"]
+    id: Identifier
+
+
+Declared = DeclaredMember | DeclaredClient | DeclaredAdapter | DeclaredAgreement | DeclaredRoute
 _MODELS: dict[str, type[Declared]] = {
     "member": DeclaredMember,
     "client": DeclaredClient,
     "adapter": DeclaredAdapter,
     "agreement": DeclaredAgreement,
+    "compatible-route": DeclaredRoute,
 }
 
 

@@ -1,23 +1,37 @@
-"""The documents that describe members, clients, keys, adapters and agreements, as REST and YAML bring them.
+"""The documents that describe members, clients, adapters, agreements and the like, as REST and YAML bring them.
 
 Closed and strict: an unknown field, another type or a text with invisible characters is refused, never guessed at.
 """
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from ngsp.messages import IDENTIFIER, MEMBER_CODE, OLD_MEMBER_CODE, SERVICE_NAME, VERSION_NAME, Effect, Mode
+from ngsp.messages import (
+    IDENTIFIER,
+    MEMBER_CODE,
+    OLD_MEMBER_CODE,
+    SERVICE_NAME,
+    TRANSACTION_ID,
+    VERSION_NAME,
+    Effect,
+    Mode,
+)
 from ngsp.registry.model import Scope, Zone
 from ngsp.registry.pointers import check_pointer
+from ngsp.registry.routes import LONGEST_PATH, ROOTS, path_faults
 from ngsp.registry.texts import Wrong, clean, read_day, read_moment, shaped
 from ngsp.text import Text
 
 LONGEST_DEADLINE_S = 90 * 86_400.0
 LARGEST_QUOTA = 1_000_000_000
+HEADER_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
+SECRET_HEADERS = frozenset(("authorization", "cookie", "lgspaccesstoken", "proxy-authorization", "x-api-key"))
+"""No expression may read these: what proves a caller must not come into a payload or a log."""
 
 Day = Annotated[date, BeforeValidator(read_day)]
 Moment = Annotated[datetime, BeforeValidator(read_moment)]
@@ -45,9 +59,31 @@ def _version_name(value: str) -> str:
     return shaped(value, VERSION_NAME, Text("Phiên bản dịch vụ", "The service's version"))
 
 
+def _path(value: str) -> str:
+    if wrong := next(path_faults(value), None):
+        raise Wrong(wrong)
+    return value
+
+
+def _header(value: str) -> str:
+    shaped(value, HEADER_NAME, Text("Tên tiêu đề (chữ thường)", "The header's name, in lower case"))
+    if value in SECRET_HEADERS:
+        raise Wrong(Text("Tiêu đề này mang bí mật.", "This header carries a secret."))
+    return value
+
+
+def _agreement_name(value: str) -> str:
+    consumer, slash, reference = value.partition("/")
+    if slash:
+        return f"{_member_code(consumer)}/{_identifier(reference)}"
+    return shaped(value, TRANSACTION_ID, Text("Mã thỏa thuận", "The agreement's id"))
+
+
 MemberCode = Annotated[str, Field(max_length=35), AfterValidator(_member_code)]
 OldMemberCode = Annotated[str, Field(max_length=35), AfterValidator(_old_member_code)]
 Identifier = Annotated[str, Field(max_length=64), AfterValidator(_identifier)]
+AgreementName = Annotated[str, Field(max_length=110), AfterValidator(_agreement_name)]
+Formula = Annotated[str, Field(min_length=1, max_length=2000)]
 Pointer = Annotated[str, Field(max_length=500), AfterValidator(check_pointer)]
 
 
@@ -210,3 +246,49 @@ class RefusalDocument(Document):
 
     reason: Prose
     legal_basis: Prose
+
+
+class RouteDocument(Document):
+    """A compatible route: an old address, its service, and JMESPath expressions from the old shape and back.
+
+    Either `purpose` or `purpose_from`. `agreements`: ids, or `consumer/reference`; only for consumers with several that
+    fit. `query`, `headers`: the names that are read; another query member is refused. The expressions and what they
+    may name: `ngsp/registry/routes.py`.
+    """
+
+    title: Bilingual
+    methods: Annotated[list[Literal["GET", "POST"]], Field(min_length=1, max_length=2)]
+    path: Annotated[str, Field(max_length=LONGEST_PATH), AfterValidator(_path)]
+    service: Annotated[str, Field(max_length=200)]
+    agreements: Annotated[list[AgreementName], Field(max_length=100)] = []
+    active: bool = True
+    query: Annotated[list[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]], Field(max_length=50)] = []
+    headers: Annotated[list[Annotated[str, AfterValidator(_header)]], Field(max_length=20)] = []
+    purpose: Identifier | None = None
+    purpose_from: Formula | None = None
+    officer: Formula | None = None
+    dossier: Formula | None = None
+    procedure: Formula | None = None
+    consent: Formula | None = None
+    key: Formula | None = None
+    request: Any = None
+    reply: Any = None
+    accepted: Any = None
+    error: Any = None
+    tables: dict[Identifier, dict[str, Any]] = {}
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.purpose is None) == (self.purpose_from is None):
+            raise Wrong(
+                Text("Ghi đúng một: purpose hoặc purpose_from.", "Give one of the two: purpose or purpose_from.")
+            )
+        for items in (self.methods, self.query, self.headers, self.agreements):
+            if len(set(items)) != len(items):
+                raise Wrong(Text("Có phần tử lặp lại.", "An item is given twice."))
+        return self
+
+    def terms(self) -> dict[str, Any]:
+        """What is kept as one value: how requests are read and answers given; what was left out is left out."""
+        names = ("query", "headers", "purpose", "tables", *ROOTS)
+        return {name: value for name in names if (value := getattr(self, name)) not in (None, [], {})}

@@ -12,6 +12,7 @@ import structlog
 
 from ngsp.registry import rows
 from ngsp.registry.model import Agreement, Schema, Service, Snapshot
+from ngsp.registry.routes import RouteTable
 
 logger = structlog.get_logger(__name__)
 
@@ -27,6 +28,7 @@ _AGREEMENTS = "SELECT * FROM agreements WHERE revision > $1"
 _VERSIONS = """
 SELECT v.* FROM agreement_versions v JOIN agreements a ON a.id = v.agreement
 WHERE a.revision > $1 ORDER BY v.agreement, v.version"""
+_ROUTES = "SELECT * FROM compatible_routes WHERE revision > $1"
 
 
 class Loader:
@@ -52,6 +54,7 @@ class Loader:
                     ("services", _SERVICES),
                     ("agreements", _AGREEMENTS),
                     ("versions", _VERSIONS),
+                    ("routes", _ROUTES),
                 )
             }
         return self._merged(revision, known, changed)
@@ -71,6 +74,7 @@ class Loader:
             services=services,
             agreements=agreements,
             by_consumer=by_consumer,
+            routes=_routes(known, changed["routes"]),
         )
 
     def _service(self, row: Any) -> Service | None:
@@ -90,6 +94,20 @@ class Loader:
         if found is None:
             found = self._schemas[digest] = Schema(document, digest)
         return found
+
+
+def _routes(known: Snapshot, changed: list[Any]) -> RouteTable:
+    """One that does not compile, which only a hand in the database can have made, is left out and said loudly."""
+    if not changed:
+        return known.routes
+    by_id = dict(known.routes.by_id)
+    for row in changed:
+        by_id.pop(row["id"], None)
+        try:
+            by_id[row["id"]] = rows.compatible_route(row)
+        except ValueError as error:
+            logger.error("registry.route_unusable", route=row["id"], error=type(error).__name__)
+    return RouteTable(by_id.values())
 
 
 def _by(found: Iterable[Any], column: str) -> defaultdict[Any, list[Any]]:

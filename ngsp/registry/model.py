@@ -12,6 +12,7 @@ import jsonschema_rs
 
 from ngsp.errors import Fault
 from ngsp.messages import Effect, Headers, Mode, ServiceKey, grant_headers
+from ngsp.registry.routes import RouteTable
 from ngsp.text import Text
 
 Scope = Literal["exchange", "adapter", "registry", "operator", "auditor", "citizen"]
@@ -223,6 +224,7 @@ class Snapshot:
     services: dict[str, Service]
     agreements: dict[str, Agreement]
     by_consumer: dict[tuple[str, str], tuple[Agreement, ...]]
+    routes: RouteTable = field(default_factory=RouteTable)
     grants: dict[tuple[str, int, str], Grant] = field(default_factory=dict)
 
     def in_force(self, agreement_id: str, now: datetime) -> Agreement | None:

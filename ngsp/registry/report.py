@@ -15,6 +15,7 @@ _KINDS = {
     "client": Text("hệ thống", "client"),
     "adapter": Text("bộ kết nối", "adapter"),
     "agreement": Text("thỏa thuận", "agreement"),
+    "compatible-route": Text("tuyến tương thích", "compatible route"),
 }
 _HEADS = {
     "create": Text("tạo mới", "create"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from ngsp.messages import ServiceKey
 from ngsp.registry.model import Agreement, AgreementState, Client, ClientKey, Member, Schema, Service
+from ngsp.registry.routes import CompatibleRoute, compiled
 from ngsp.text import Text
 
 Row = Mapping[str, Any]
@@ -103,3 +104,21 @@ def state_at(version: Row, now: datetime) -> AgreementState:
     ):
         return "expired"
     return state
+
+
+def compatible_route(row: Row) -> CompatibleRoute:
+    """ValueError where an expression does not compile, which was checked when it was registered."""
+    expressions, faults = compiled(row["terms"])
+    if faults:
+        raise ValueError(f"{len(faults)} expressions that do not compile")
+    return CompatibleRoute(
+        id=row["id"],
+        title=Text(row["title_vi"], row["title_en"]),
+        methods=tuple(row["methods"]),
+        path=row["path"],
+        service=row["service"],
+        agreements=tuple(row["agreements"]),
+        active=row["active"],
+        terms=row["terms"],
+        expressions=expressions,
+    )

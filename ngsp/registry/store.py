@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from ngsp.config import Settings
 from ngsp.errors import NotFound
 from ngsp.identity.secrets import new_secret
-from ngsp.registry import adapters, agreements, clients, life, members
+from ngsp.registry import adapters, agreements, clients, compatible_routes, life, members
 from ngsp.registry.adapters import AdapterRecord
 from ngsp.registry.agreement_records import AgreementRecord
 from ngsp.registry.change import ANY, Actor, Change, Condition, Stored, change, reading
@@ -23,10 +23,12 @@ from ngsp.registry.documents import (
     ManifestDocument,
     MemberDocument,
     ProposalDocument,
+    RouteDocument,
     TermsDocument,
 )
 from ngsp.registry.manifests import check_manifest
 from ngsp.registry.model import Client, ClientKey, Member, Snapshot
+from ngsp.registry.routes import CompatibleRoute, RouteTable
 from ngsp.registry.watch import OnChange, Watcher
 
 logger = structlog.get_logger(__name__)
@@ -65,6 +67,11 @@ class Registry:
         return self._watcher.snapshot
 
     @property
+    def routes(self) -> RouteTable:
+        """The compatible routes as last known: what an address is, whether or not the registry can be asked now."""
+        return self._watcher.last_known.routes
+
+    @property
     def age_s(self) -> float:
         """Seconds since the database last confirmed the snapshot; infinite before the start."""
         return self._watcher.age_s
@@ -95,6 +102,12 @@ class Registry:
     ) -> Stored[Member]:
         async with self.change(actor) as opened:
             return await members.put_member(opened, code, document, condition)
+
+    async def put_route(
+        self, actor: Actor, route_id: str, document: RouteDocument, condition: Condition = ANY
+    ) -> Stored[CompatibleRoute]:
+        async with self.change(actor) as opened:
+            return await compatible_routes.put_route(opened, route_id, document, condition)
 
     async def put_client(
         self, actor: Actor, client_id: str, document: ClientDocument, condition: Condition = ANY

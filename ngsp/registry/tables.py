@@ -177,3 +177,21 @@ agreement_events = Table(
     Index(None, "agreement", "id"),
 )
 """Who did what when: proposed, accepted, refused, withdrawn, suspended, resumed, revoked, superseded."""
+
+compatible_routes = Table(
+    "compatible_routes",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("title_vi", Text, nullable=False),
+    Column("title_en", Text, nullable=False),
+    Column("methods", ARRAY(Text), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("service", Text, ForeignKey("services.path"), nullable=False, index=True),
+    Column("agreements", ARRAY(Text), nullable=False),
+    Column("terms", JSONB, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("row_version", Integer, nullable=False),
+    Column("revision", BigInteger, nullable=False, index=True),
+    Column("updated_at", Moment, nullable=False),
+)
+"""`terms`: what is read of a request and how, and how the answer is given: see `ngsp/registry/routes.py`."""

@@ -61,6 +61,11 @@ class Watcher:
             raise RegistryStale(retry_after_s=1, reason=f"registry not confirmed for {self.age_s:.1f} s")
         return self._snapshot
 
+    @property
+    def last_known(self) -> Snapshot:
+        """The newest, confirmed or not: to tell what an address is, never to allow anything."""
+        return self._snapshot
+
     def on_change(self, callback: OnChange) -> None:
         """`callback` gets the newest snapshot after a change, again where it failed; some between may be left out."""
         self._callbacks.append(callback)

@@ -140,13 +140,17 @@ class Side:
         return stored.kid, key
 
     async def ask(
-        self, form: dict[str, str] | bytes, headers: dict[str, str] | None = None, address: str | None = None
+        self,
+        form: dict[str, str] | bytes,
+        headers: dict[str, str] | None = None,
+        address: str | None = None,
+        path: str = "/oauth2/token",
     ) -> httpx.Response:
         """One request to the token endpoint, from an address of its own unless one is given."""
         async with self.from_address(address or fresh_address()) as http:
             if isinstance(form, bytes):
-                return await http.post("/oauth2/token", content=form, headers=headers)
-            return await http.post("/oauth2/token", data=form, headers=headers)
+                return await http.post(path, content=form, headers=headers)
+            return await http.post(path, data=form, headers=headers)
 
     async def token(self, client_id: str, secret: str, **form: str) -> str:
         answer = await self.ask({"grant_type": "client_credentials", **form}, basic(client_id, secret))

@@ -136,7 +136,8 @@ def _documents(provider: Provider, folder: Path) -> str:
     documents: list[dict[str, Any]] = []
     for code in ("G22", "H41", "H14"):
         name = {"vi": f"Cơ quan {code}", "en": f"Member {code}"}
-        documents.append({"kind": "member", "code": code, "name": name, "valid_from": "2020-01-01", "zone": "national"})
+        organisation = {"kind": "member", "code": code, "old_code": f"000.00.00.{code}", "name": name}
+        documents.append(organisation | {"valid_from": "2020-01-01", "zone": "national"})
     for id, member, scopes in (
         ("caller", "G22", ["exchange", "registry"]),
         ("other", "G22", ["exchange"]),

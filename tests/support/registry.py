@@ -17,7 +17,7 @@ import httpx
 from fastapi import FastAPI
 
 from ngsp import database
-from ngsp.api import adapters, agreements, clients, members, problems, services
+from ngsp.api import adapters, agreements, clients, compatible_routes, members, problems, services
 from ngsp.config import Settings
 from ngsp.identity.credentials import credential_of_secret
 from ngsp.identity.secrets import hash_secret
@@ -208,7 +208,7 @@ async def running_rig(server: LocalPostgres) -> AsyncIterator[Rig]:
         stack.push_async_callback(tokens.stop)
         app = FastAPI()
         problems.install(app)
-        for module in (members, clients, adapters, agreements, services):
+        for module in (members, clients, adapters, agreements, services, compatible_routes):
             app.include_router(module.router)
         app.state.parts = _Parts(settings, registry, tokens)
         http = await stack.enter_async_context(

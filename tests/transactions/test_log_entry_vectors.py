@@ -117,6 +117,10 @@ WRITTEN: dict[str, Row] = {
         TX, AT.replace(microsecond=1), STRANGE, "query", {"client": "c", "member": "H41"},
         AT.replace(microsecond=100_000), 1_048_576, b"\xff" * 32, b"",
     ),
+    "accepted, by a compatible route": SCRIBE.accepted(
+        TX, AT, POPULATION, "query", {**CALL, "route": "ngsp-population"}, AT + timedelta(seconds=5), 740,
+        bytes(range(32)), b"",
+    ),
     "delivered": SCRIBE.delivered(TX, AT, 1),
     "succeeded": SCRIBE.ended(
         entry.SUCCEEDED, TX, AT, {"adapter": "c06-population", "status": 200}, (911, bytes(range(32, 64))),

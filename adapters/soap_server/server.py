@@ -8,7 +8,9 @@ The control interface, on a port of its own: `PUT /fault` with `{"kind": …, "d
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -70,6 +72,7 @@ class SoapServer:
         self.connections = 0
         self.switched = _Switch()
         self._changed = threading.Condition()
+        self._open: set[socket.socket] = set()
         self._server: _Server | None = self._serve(port, _soap_handler(self))
         self._port = self._server.server_address[1]
         self._control = None if control_port is None else self._serve(control_port, _control_handler(self))
@@ -102,6 +105,9 @@ class SoapServer:
             if kind == "down" and self._server:
                 _stop(self._server)
                 self._server = None
+                for connection in self._open:
+                    with contextlib.suppress(OSError):  # its caller was faster
+                        connection.shutdown(socket.SHUT_RDWR)
             elif kind != "down" and self._server is None:
                 self._server = self._serve(self._port, _soap_handler(self))
 
@@ -110,10 +116,18 @@ class SoapServer:
         with self._changed:
             self._changed.wait_for(lambda: self.switched is not switched, timeout_s)
 
-    def count(self, *, requests: int = 0, connections: int = 0) -> None:
+    def asked(self) -> None:
         with self._changed:
-            self.requests += requests
-            self.connections += connections
+            self.requests += 1
+
+    def connected(self, connection: socket.socket) -> None:
+        with self._changed:
+            self.connections += 1
+            self._open.add(connection)
+
+    def parted(self, connection: socket.socket) -> None:
+        with self._changed:
+            self._open.discard(connection)
 
     def close(self) -> None:
         for server in (self._server, self._control):
@@ -152,7 +166,11 @@ def _soap_handler(server: SoapServer) -> type[BaseHTTPRequestHandler]:
     class Soap(_Handler):
         def setup(self) -> None:
             super().setup()
-            server.count(connections=1)
+            server.connected(self.connection)
+
+        def finish(self) -> None:
+            server.parted(self.connection)
+            super().finish()
 
         def do_GET(self) -> None:
             name = server.contract.wsdl if self.path == "/?wsdl" else self.path[1:]
@@ -163,7 +181,7 @@ def _soap_handler(server: SoapServer) -> type[BaseHTTPRequestHandler]:
             content = self._content()
             if content is None:
                 return
-            server.count(requests=1)
+            server.asked()
             switched = server.switched
             kind = switched.kind
             if kind in ("hang", "down"):

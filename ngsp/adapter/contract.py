@@ -33,7 +33,7 @@ from ngsp.registry.texts import pointer
 from ngsp.registry.yamlfiles import read_yaml
 from ngsp.text import Text, tr
 
-OFFICER = "canbo-0001"
+OFFICER = "canbo-0017"
 CASES = 50
 DEADLINE_S = 10.0
 """Of one request: a submission's own may be days."""

@@ -20,7 +20,7 @@ from ngsp.adapter.trial import NoReply, Tried, on_trial
 from ngsp.messages import uuid7
 from ngsp.text import tr
 
-OFFICER = "canbo-0001"
+OFFICER = "canbo-0017"
 DEADLINE_S = 30.0
 _KEPT_HEADERS = frozenset(("content-type",))
 

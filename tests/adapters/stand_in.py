@@ -67,7 +67,10 @@ class StandIn:
         return found
 
     def environment(self, prefix: str) -> Callable[[str], str | None]:
+        return self.variables(prefix).get
+
+    def variables(self, prefix: str) -> dict[str, str]:
         """What an adapter is told of it: `{prefix}_URL` and, where it asks for them, user name and password file."""
         names = {"url": "URL", "username": "USERNAME", "password_file": "PASSWORD_FILE"}
         given = {f"{prefix}_{name}": str(self.told[member]) for member, name in names.items() if member in self.told}
-        return (LOOPBACK | given).get
+        return LOOPBACK | given

@@ -31,6 +31,8 @@ from ngsp.text import Text, Wrong
 PROBE_S = 5.0
 LARGEST_AT_ONCE_BYTES = 64 * 1024
 """A larger answer is read in a thread: it would hold up the event loop for more than some milliseconds."""
+_NOT_LET_IN = frozenset(("FailedAuthentication", "FailedCheck", "InvalidSecurity", "InvalidSecurityToken"))
+"""Fault codes of WS-Security (OASIS SOAP Message Security 1.1 §12): nothing was done, and an operator can mend it."""
 
 
 def _wsdl_beside(value: Any, info: ValidationInfo) -> Any:
@@ -171,7 +173,7 @@ class Soap(Backend[SoapConfig, SoapCall]):
 
     def judge(self, answer: Answer) -> tuple[Kind, str]:
         if isinstance(answer.status, str):
-            return "failed", f"backend-fault-{answer.status}"
+            return ("retry" if answer.status in _NOT_LET_IN else "failed"), f"backend-fault-{answer.status}"
         if 200 <= answer.status < 300:
             return "ok", ""
         code = f"backend-status-{answer.status}"

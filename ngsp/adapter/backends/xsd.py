@@ -37,9 +37,11 @@ class Codec:
     """Readers and writers for the elements of one schema (`zeep.xsd.Schema`)."""
 
     def __init__(self, schema: Any) -> None:
-        self._schema = schema
         self._readers: dict[int, Read] = {}
         self._writers: dict[int, Write] = {}
+        # All that xsi:type may name, now: messages are read in threads too.
+        named = [type_ for type_ in schema.types if type_.qname is not None]
+        self._types = {type_.qname.text: self._type_reader(type_) for type_ in named}
 
     def reader(self, element: Any) -> Read:
         """Of `element` (`zeep.xsd.Element`): its text and elements, or null where it is nil."""
@@ -66,8 +68,7 @@ class Codec:
     def _derived(self, node: Any, declared: Read) -> Read:
         """The reader of the type that `xsi:type` names, or of the declared one where the schema knows none."""
         prefix, _, name = node.get(_TYPE).strip().rpartition(":")
-        found = self._schema.get_type(etree.QName(node.nsmap.get(prefix or None), name), fail_silently=True)
-        return declared if found is None else self._type_reader(found)
+        return self._types.get(f"{{{node.nsmap.get(prefix or None)}}}{name}", declared)
 
     def _type_reader(self, type_: Any) -> Read:
         key = id(type_)

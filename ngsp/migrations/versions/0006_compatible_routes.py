@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0005_compatible_routes"
-down_revision = "0004_statistics"
+revision = "0006_compatible_routes"
+down_revision = "0005_answered"
 
 STATEMENTS = (
     """CREATE TABLE compatible_routes (

@@ -25,10 +25,10 @@ LONGEST_WAIT_S = 30.0
 
 
 class Door:
-    """Asks the one service of `adapter` and checks each answer against the service's schema."""
+    """Asks one service of `adapter`, the first where none is named, and checks each answer against its schema."""
 
-    def __init__(self, adapter: Adapter, bus: EmbeddedBus) -> None:
-        (self.path,) = adapter.declared()
+    def __init__(self, adapter: Adapter, bus: EmbeddedBus, service: str = "") -> None:
+        self.path = next(path for path in adapter.declared() if not service or f"/{service}/" in path)
         self._service = adapter.declared()[self.path]
         self._topic = adapter.key(self._service).request_topic
         self._reply_schema = Schema(self._service.reply_schema, "reply")

@@ -106,8 +106,11 @@ class World:
             *(self._open_program(program) for program in PROGRAMS),
             *(self._fill(database) for database in DATABASES if database.filled_by),
         )
-        loopback = {"NGSP_ADAPTER_ALLOWED_NETWORKS": "127.0.0.1/32"}
-        return self._systems | loopback | {name: value for found in told for name, value in found.items()}
+        common = {
+            "NGSP_ADAPTER_ALLOWED_NETWORKS": "127.0.0.1/32",
+            "NGSP_G22_MEMBERS_FILE": str(REGISTRY / "members.yaml"),
+        }
+        return self._systems | common | {name: value for found in told for name, value in found.items()}
 
     async def _open_program(self, program: Program) -> dict[str, str]:
         ready = self.data / f"{program.name}.json"

@@ -82,12 +82,12 @@ class Door:
 
 @asynccontextmanager
 async def door_to(
-    adapter: Adapter, folder: Path, environment: Callable[[str], str | None] = os.environ.get
+    adapter: Adapter, folder: Path, environment: Callable[[str], str | None] = os.environ.get, service: str = ""
 ) -> AsyncIterator[Door]:
     """`adapter` served until the context ends."""
     bus = EmbeddedBus()
     await bus.start()
-    door = Door(adapter, bus)
+    door = Door(adapter, bus, service)
     topics = [adapter.key(service).request_topic for service in adapter.manifest.services]
     await bus.ensure(Topic(name, 1, 60.0) for name in (*topics, REPLY_TOPIC))
     tail = await bus.tail(REPLY_TOPIC, door.heard)

@@ -27,7 +27,7 @@ async def doors(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(MEMBERS_VARIABLE, str(DECLARED))
         async with AsyncExitStack() as stack:
-            yield {name: await stack.enter_async_context(door_to(adapter, folder, name)) for name in SERVICES}
+            yield {name: await stack.enter_async_context(door_to(adapter, folder, service=name)) for name in SERVICES}
 
 
 def examples(service: str) -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ MAKEFLAGS += --no-print-directory
 export PYTHONUNBUFFERED := 1
 PYTHON := .venv/bin/python
 ARGS ?=
+# Tests run in so many processes at once, each with servers of its own.
+PROCESSES ?= 2
 
 .NOTPARALLEL:
 .PHONY: help demo test test-all lint bench chaos lock docs clean environment-run environment-dev java mariadb
@@ -18,10 +20,10 @@ demo: environment-run $(if $(findstring --kafka,$(ARGS)),java) ## start everythi
 	@exec .venv/bin/ngsp demo $(ARGS)
 
 test: environment-dev java mariadb lint ## lint, then all tests but the long ones, on real PostgreSQL, MariaDB and Kafka
-	@$(PYTHON) -m pytest -m "not long" $(ARGS)
+	@$(PYTHON) -m pytest -n $(PROCESSES) -m "not long" $(ARGS)
 
 test-all: environment-dev java mariadb lint ## the long tests as well
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTHON) -m pytest -n $(PROCESSES) $(ARGS)
 
 lint: environment-dev ## ruff, mypy --strict (tests included), the direction of imports
 	@echo 'ruff check'; $(PYTHON) -m ruff check --quiet .

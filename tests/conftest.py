@@ -1,4 +1,4 @@
-"""What all tests share: the servers, and the count of tests that really met them."""
+"""What all tests share: the servers, how tests are shared out, and the count of those that really met the servers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.servers import kafka, kafka_programs_present, mariadb, postgres
+from tests.support.spreading import ByPiece, place_of
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
+    from xdist.remote import Producer
 
 __all__ = ["kafka", "kafka_programs_present", "mariadb", "postgres"]
 
@@ -20,7 +22,7 @@ _REMEDIES = {
     "mariadb": "They need Debian's mariadb-server-core: see scripts/ensure-mariadb.",
 }
 """Servers that a machine may lack."""
-_marks: dict[str, set[str]] = {}
+_NEEDS = "needs"
 _counts: Counter[tuple[str, str]] = Counter()
 
 
@@ -29,14 +31,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for fixture in getattr(item, "fixturenames", ()):
             if fixture in _MARK_BY_FIXTURE:
                 item.add_marker(_MARK_BY_FIXTURE[fixture])
-        _marks[item.nodeid] = {name for name in set(_MARK_BY_FIXTURE.values()) if item.get_closest_marker(name)}
+        for mark in sorted(set(_MARK_BY_FIXTURE.values())):
+            if item.get_closest_marker(mark):
+                # Travels with the report from the process that ran the test to the one that counts.
+                item.user_properties.append((_NEEDS, mark))
+    items.sort(key=lambda item: place_of(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByPiece:
+    config.option.loadscopereorder = False  # else by number of tests, which says nothing of how long they take
+    return ByPiece(config, log)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     outcome = "skipped" if report.skipped else "run" if report.when == "call" else None
     if outcome:
-        for mark in _marks.get(report.nodeid, ()):
-            _counts[mark, outcome] += 1
+        for name, mark in report.user_properties:
+            if name == _NEEDS:
+                _counts[str(mark), outcome] += 1
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:

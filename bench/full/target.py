@@ -15,7 +15,8 @@ import httpx
 from bench.floor.target import BODY
 from bench.plan import RequestPlan
 from ngsp.database import migrate
-from ngsp.local.programs import Programs, free_port, key_file
+from ngsp.local.ports import free_port
+from ngsp.local.programs import Programs, key_file
 from ngsp.registry.apply import run_apply
 
 if TYPE_CHECKING:

@@ -15,9 +15,10 @@ import orjson
 from ngsp.database import migrate
 from ngsp.demo.systems import ADAPTERS, DATABASES, PROGRAMS, PROVIDER_DATABASE, Database, Program
 from ngsp.local.kafka import LocalKafka
+from ngsp.local.ports import free_port
 from ngsp.local.postgres import LocalPostgres
 from ngsp.local.process import LocalServerError
-from ngsp.local.programs import Programs, free_port, key_file
+from ngsp.local.programs import Programs, key_file
 from ngsp.registry.apply import run_apply
 from ngsp.text import Text, tr
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import random
 import secrets
 import shutil
 import signal
@@ -14,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from ngsp.local.kafka_programs import Programs, kafka_available, kafka_programs
+from ngsp.local.ports import LOOPBACK, free_port, is_free
 from ngsp.local.process import (
     FolderLock,
     LocalServerError,
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalKafka", "kafka_available"]
 
-_LOOPBACK = "127.0.0.1"
-# Below the range the system gives to outgoing connections: a client that keeps calling a port of that range while the
-# broker is down can end up connected to itself, and then the broker cannot have its port back.
-_PORTS = range(20_000, 32_000)
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 30.0
 _PROBE_INTERVAL_S = 0.05
@@ -116,7 +112,7 @@ class LocalKafka:
         """`127.0.0.1:port`, the same over restarts; known after the first start."""
         if self._ports is None:
             raise RuntimeError("LocalKafka was not started yet")
-        return f"{_LOOPBACK}:{self._ports[0]}"
+        return f"{LOOPBACK}:{self._ports[0]}"
 
     @property
     def log(self) -> Path:
@@ -191,29 +187,29 @@ class LocalKafka:
         note = self._base / "ports"
         if note.exists():
             kept = [int(word) for word in note.read_text("ascii").split()]
-            if self._wanted_port in (None, kept[0]) and all(_is_free(port) for port in kept):
+            if self._wanted_port in (None, kept[0]) and all(is_free(port) for port in kept):
                 return kept[0], kept[1]
-        if self._wanted_port is not None and not _is_free(self._wanted_port):
+        if self._wanted_port is not None and not is_free(self._wanted_port):
             raise LocalServerError(
                 Text(
                     vi="Cổng {port} đang có chương trình khác dùng, Kafka không dùng được.",
                     en="Port {port} is taken by another program, so Kafka cannot have it.",
                 ).format(port=self._wanted_port)
             )
-        free = (port for port in random.sample(_PORTS, len(_PORTS)) if port != self._wanted_port and _is_free(port))
-        ports = (self._wanted_port or next(free), next(free))
+        port = self._wanted_port or free_port()
+        ports = (port, free_port(port))
         if note.exists():
             self._say(
                 tr(
-                    vi=f"Cổng cũ của Kafka không còn trống; Kafka chuyển sang {_LOOPBACK}:{ports[0]}",
-                    en=f"Kafka's previous port is taken; Kafka moves to {_LOOPBACK}:{ports[0]}",
+                    vi=f"Cổng cũ của Kafka không còn trống; Kafka chuyển sang {LOOPBACK}:{ports[0]}",
+                    en=f"Kafka's previous port is taken; Kafka moves to {LOOPBACK}:{ports[0]}",
                 )
             )
         note.write_text(f"{ports[0]} {ports[1]}\n", "ascii")
         return ports
 
     def _configuration(self, path: Path, data: Path, ports: tuple[int, int]) -> None:
-        broker, controller = (f"{_LOOPBACK}:{port}" for port in ports)
+        broker, controller = (f"{LOOPBACK}:{port}" for port in ports)
         settings = {
             **self._settings,
             "controller.quorum.voters": f"1@{controller}",
@@ -269,16 +265,6 @@ class LocalKafka:
         )
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_LOOPBACK, port))
-        except OSError:
-            return False
-    return True
-
-
 def _brokers_known_at(port: int) -> int:
     """How many brokers the one at `port` counts in its cluster (Metadata request, version 1, of Kafka's protocol).
 
@@ -286,7 +272,7 @@ def _brokers_known_at(port: int) -> int:
     """
     body = struct.pack(">hhihi", _METADATA, 1, 1, -1, 0)  # api, version, correlation, no client id, no topics
     try:
-        with socket.create_connection((_LOOPBACK, port), timeout=_PROBE_TIMEOUT_S) as connection:
+        with socket.create_connection((LOOPBACK, port), timeout=_PROBE_TIMEOUT_S) as connection:
             connection.sendall(struct.pack(">i", len(body)) + body)
             with connection.makefile("rb") as answer:
                 head = answer.read(12)  # length, correlation, number of brokers

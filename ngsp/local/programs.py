@@ -7,7 +7,6 @@ import base64
 import os
 import secrets
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -84,13 +83,6 @@ class Programs:
     async def stop_all(self) -> None:
         for name in reversed(list(self.running)):
             await self.stop(name)
-
-
-def free_port() -> int:
-    """A port on 127.0.0.1 that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def key_file(path: Path) -> Path:

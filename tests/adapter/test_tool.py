@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 
 from ngsp.adapter.starter import KINDS
 from ngsp.cli_adapter import adapter_app
+from ngsp.local.ports import free_port
 from ngsp.local.postgres import LocalPostgres
-from ngsp.local.programs import free_port
 from tests.support.gateway import Rig, running_gateway
 from tests.support.waiting import until
 

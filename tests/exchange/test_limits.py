@@ -57,6 +57,7 @@ async def module_rig(postgres: LocalPostgres, tmp_path_factory: pytest.TempPathF
         provider,
         limits=Limits(body_timeout_s=BODY_TIMEOUT_S),
         max_in_flight=ROOM,
+        max_log_wait_s=0.25,
         log_timeout_s=LOG_TIMEOUT_S,
         lease_s=3.0,
     ) as rig:

@@ -14,8 +14,8 @@ import pytest
 
 from ngsp.cli import FENCED_EXIT
 from ngsp.local.kafka import LocalKafka
+from ngsp.local.ports import free_port
 from ngsp.local.postgres import LocalPostgres
-from ngsp.local.programs import free_port
 from ngsp.transactions import entry
 from tests.faults.reconcile import open_work
 from tests.faults.world import POST, READ, World

@@ -250,7 +250,8 @@ async def running_gateway(
     limits: Limits | None = None,
     **others: Any,
 ) -> AsyncIterator[Rig]:
-    """A gateway over a new database. `others`: settings."""
+    """A gateway over a new database. `others`: settings; on a busy machine it does not refuse for its log's queue."""
+    others = {"max_log_wait_s": 5.0} | others
     provider = provider or Provider()
     declared = folder / "registry.yaml"
     declared.write_text(_documents(provider, folder), "utf-8")

@@ -22,9 +22,10 @@ import orjson
 from aiokafka.admin import AIOKafkaAdminClient
 
 from ngsp.local.kafka import LocalKafka
+from ngsp.local.ports import free_port
 from ngsp.local.postgres import LocalPostgres
 from ngsp.local.process import LocalServerError
-from ngsp.local.programs import Programs, free_port, key_file
+from ngsp.local.programs import Programs, key_file
 from ngsp.registry.apply import run_apply
 from tests.support.registry import migrated_database
 

@@ -15,6 +15,7 @@ import asyncpg
 import orjson
 
 from ngsp.client import AsyncClient, CallError, ClientSecret, Options, Submission, Transaction, errors
+from ngsp.demo.catalogue import ask_every_service
 from ngsp.text import language_of_terminal, tr
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -69,6 +70,7 @@ class MainJob:
             (tr("Gửi đăng ký khai sinh", "Submit a birth registration"), self._submit),
             (tr("Gửi lại đúng yêu cầu đó", "Send the very same again"), self._repeat),
             (tr("Đối chiếu sổ của nơi cung cấp", "Check the provider's own register"), self._register),
+            (tr("Hỏi mọi dịch vụ trong danh mục", "Ask every service of the catalogue"), self._catalogue),
             (tr("Xem nhật ký giao dịch", "Read the transaction log"), self._log),
         ]
         async with AsyncExitStack() as stack:
@@ -183,6 +185,9 @@ class MainJob:
             await connection.close()
         must(rows == 1, f"the register holds {rows} rows for one birth")
         return tr("đúng 1 dòng trong so_dang_ky_khai_sinh", "exactly one row in so_dang_ky_khai_sinh")
+
+    async def _catalogue(self) -> str:
+        return "\n        ".join(await ask_every_service(self.portal, self.run_mark))
 
     async def _log(self) -> str:
         found: dict[str, Transaction] = {}

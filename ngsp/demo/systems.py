@@ -1,8 +1,8 @@
 """The providers' systems behind the sample adapters, as the demo runs them: small programs and databases.
 
-A program imports nothing of this project but its own folder and what such programs share (`adapters/soap_server`); it
-takes `--ready-file PATH` and writes a JSON object there once it serves. A database is filled by `python -m MODULE
---database-url URL`, which does nothing where the data are there already.
+A program imports nothing of this project but its own folder and what such programs share (`adapters/soap_server`,
+`adapters/rest_server`); it takes `--ready-file PATH` and writes a JSON object there once it serves. A database is
+filled by `python -m MODULE --database-url URL`, which does nothing where the data are there already.
 """
 
 from __future__ import annotations
@@ -42,7 +42,15 @@ class Database:
 
 
 PROGRAMS = (
-    Program("enterprise-registry", "adapters.g12_enterprise.registry_server", {"NGSP_G12_REGISTRY_URL": "url"}),
+    Program(
+        "enterprise-registry",
+        "adapters.g12_enterprise.registry_server",
+        {
+            "NGSP_G12_REGISTRY_URL": "url",
+            "NGSP_G12_REGISTRY_CLIENT_ID": "client_id",
+            "NGSP_G12_REGISTRY_SECRET_FILE": "secret_file",
+        },
+    ),
     Program(
         "population",
         "adapters.g01_population.population_server",

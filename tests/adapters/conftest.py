@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.adapters.registry_process import RegistryProcess
 from tests.adapters.stand_in import StandIn
 
 
 @pytest.fixture(scope="session")
-async def registry() -> AsyncIterator[RegistryProcess]:
+async def registry(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StandIn]:
     """One stand-in registry for the run; each test sets the fault it wants."""
-    async with RegistryProcess() as process:
+    secret = tmp_path_factory.mktemp("registry") / "secret"
+    async with StandIn("adapters.g12_enterprise.registry_server", "--secret-file", str(secret)) as process:
         yield process
 
 

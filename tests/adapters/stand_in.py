@@ -60,8 +60,13 @@ class StandIn:
             answer = await client.put(f"{self.control_url}/fault", json={"kind": kind, "delay_s": delay_s})
         answer.raise_for_status()
 
+    async def forget_tokens(self) -> None:
+        """None that it gave out is good any more."""
+        async with httpx.AsyncClient() as client:
+            (await client.delete(f"{self.control_url}/tokens")).raise_for_status()
+
     async def state(self) -> dict[str, Any]:
-        """What it has seen: `requests`, `connections`, and its `fault`."""
+        """What it has seen: `requests`, `connections`, `tokens` given out, and its `fault`."""
         async with httpx.AsyncClient() as client:
             found: dict[str, Any] = (await client.get(f"{self.control_url}/state")).json()
         return found
@@ -70,7 +75,8 @@ class StandIn:
         return self.variables(prefix).get
 
     def variables(self, prefix: str) -> dict[str, str]:
-        """What an adapter is told of it: `{prefix}_URL` and, where it asks for them, user name and password file."""
+        """What an adapter is told of it: `{prefix}_URL` and, where it asks for them, names and files of secrets."""
         names = {"url": "URL", "username": "USERNAME", "password_file": "PASSWORD_FILE"}
+        names |= {"client_id": "CLIENT_ID", "secret_file": "SECRET_FILE"}
         given = {f"{prefix}_{name}": str(self.told[member]) for member, name in names.items() if member in self.told}
         return LOOPBACK | given

@@ -15,10 +15,10 @@ import httpx
 from stdnum.vn import mst
 from vietnam_provinces import Province, Ward
 
-from adapters.g12_enterprise.registry import FORMS, STATUSES
+from adapters.g12_enterprise.adapter import adapter
 from adapters.g12_enterprise.registry_server.data import check_digit, enterprises
-from adapters.g12_enterprise.registry_server.server import DETAIL_PATH
-from tests.adapters.registry_process import RegistryProcess
+from adapters.g12_enterprise.registry_server.desk import DETAIL_PATH
+from tests.adapters.stand_in import StandIn
 
 RECORDS = enterprises()
 
@@ -63,8 +63,8 @@ def test_records_are_of_real_places_and_synthetic_people() -> None:
         assert provinces[address["MA_TINH"]] == address["TINH"]
         assert record["DAI_DIEN"]
         assert all(re.fullmatch(r"9[0-9]{11}", person["SO_DINH_DANH"]) for person in record["DAI_DIEN"])
-        assert record["LOAI_HINH"] in FORMS
-        assert record["TINH_TRANG"] in STATUSES
+        assert record["LOAI_HINH"] in adapter.manifest.tables["loai-hinh"]
+        assert record["TINH_TRANG"] in adapter.manifest.tables["tinh-trang"]
         assert re.fullmatch(r"[0-3][0-9]/[01][0-9]/20[0-2][0-9]", record["NGAY_DK"])
 
 
@@ -76,36 +76,86 @@ def test_program_imports_nothing_of_the_bus() -> None:
     assert shown.stdout.strip() == "[]"
 
 
+PROGRAM = "adapters.g12_enterprise.registry_server"
+
+
+async def token(registry: StandIn, client: httpx.AsyncClient, secret: str = "") -> httpx.Response:
+    """What the registry answers to its client's credentials, or to a wrong secret."""
+    known = Path(registry.told["secret_file"]).read_text("ascii")
+    return await client.post(
+        "/token", data={"grant_type": "client_credentials"}, auth=(registry.told["client_id"], secret or known)
+    )
+
+
+async def bearer(registry: StandIn, client: httpx.AsyncClient) -> dict[str, str]:
+    return {"Authorization": f"Bearer {(await token(registry, client)).json()['access_token']}"}
+
+
 async def test_interface_and_switches(tmp_path: Path) -> None:
     ready = tmp_path / "ready.json"
-    async with RegistryProcess(ready_file=ready) as registry, httpx.AsyncClient(base_url=registry.url) as client:
+    program = StandIn(PROGRAM, "--ready-file", str(ready))
+    async with program as registry, httpx.AsyncClient(base_url=registry.url) as client:
         assert json.loads(ready.read_text())["url"] == registry.url
         code, record = next(iter(RECORDS.items()))
-        found = await client.get(DETAIL_PATH, params={"maSo": code})
+        headers = await bearer(registry, client)
+        found = await client.get(DETAIL_PATH, params={"maSo": code}, headers=headers)
         assert (found.status_code, found.json()) == (200, {"KET_QUA": "OK", "DU_LIEU": record})
-        assert (await client.get(DETAIL_PATH, params={"maSo": "9000000000"})).status_code == 404
-        assert (await client.get(DETAIL_PATH)).status_code == 400
+        assert (await client.get(DETAIL_PATH, params={"maSo": "9000000000"}, headers=headers)).status_code == 404
+        assert (await client.get(DETAIL_PATH, headers=headers)).status_code == 400
         assert (await client.get("/tinhTrang")).json() == {"KET_QUA": "OK"}
         state = await registry.state()
-        assert (state["requests"], state["connections"]) == (4, 1)
+        assert (state["requests"], state["connections"], state["tokens"]) == (4, 1, 1)
         async with httpx.AsyncClient() as operator:
             wrong = await operator.put(f"{registry.control_url}/fault", json={"kind": "flood"})
             assert wrong.status_code == 400
 
 
-async def test_carries_many_requests_over_few_connections(registry: RegistryProcess) -> None:
+async def test_nothing_without_a_good_token(registry: StandIn) -> None:
+    await registry.switch("none")
+    async with httpx.AsyncClient(base_url=registry.url) as client:
+        given = await token(registry, client)
+        assert given.status_code == 200
+        assert given.json() | {"access_token": ""} == {
+            "access_token": "",
+            "scope": "default",
+            "token_type": "Bearer",
+            "expires_in": 3600,
+        }
+        assert (await token(registry, client, "wrong")).status_code == 401
+        assert (await client.post("/token", data={"grant_type": "password"}, auth=("a", "b"))).status_code == 401
+        for shown in (
+            {},
+            {"Authorization": "Bearer wrong"},
+            {"Authorization": f"Basic {given.json()['access_token']}"},
+        ):
+            answer = await client.get(DETAIL_PATH, params={"maSo": next(iter(RECORDS))}, headers=shown)
+            assert answer.status_code == 401
+        await registry.forget_tokens()
+        headers = {"Authorization": f"Bearer {given.json()['access_token']}"}
+        assert (await client.get(DETAIL_PATH, params={"maSo": "9000000000"}, headers=headers)).status_code == 401
+
+
+def test_the_secret_is_of_its_own_and_closed_to_others(registry: StandIn, tmp_path: Path) -> None:
+    file = Path(registry.told["secret_file"])
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert len(file.read_text("ascii")) >= 32
+
+
+async def test_carries_many_requests_over_few_connections(registry: StandIn) -> None:
     await registry.switch("none")
     before = await registry.state()
     codes = list(RECORDS)[:400]
     limits = httpx.Limits(max_connections=8)
     async with httpx.AsyncClient(base_url=registry.url, limits=limits, timeout=20.0) as client:
-        found = await asyncio.gather(*(client.get(DETAIL_PATH, params={"maSo": code}) for code in codes))
+        headers = await bearer(registry, client)
+        calls = (client.get(DETAIL_PATH, params={"maSo": code}, headers=headers) for code in codes)
+        found = await asyncio.gather(*calls)
     assert [answer.json()["DU_LIEU"]["MA_SO"] for answer in found] == codes
     after = await registry.state()
     assert after["requests"] - before["requests"] == 400
     assert after["connections"] - before["connections"] <= 8
 
 
-async def test_ends_cleanly_on_sigterm() -> None:
-    async with RegistryProcess() as registry:
+async def test_ends_cleanly_on_sigterm(tmp_path: Path) -> None:
+    async with StandIn(PROGRAM, "--secret-file", str(tmp_path / "secret")) as registry:
         assert await registry.end(signal.SIGTERM) == 0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from zeep.wsse.username import UsernameToken
 
 from ngsp.adapter.backends import envelope
@@ -59,9 +59,16 @@ class SoapConfig(HttpConfig):
     kind: Literal["soap"]
     wsdl: Annotated[Wsdl, BeforeValidator(_wsdl_beside)]
     service: str | None = None
-    port: str | None = None
+    port: Annotated[str | None, Field(validate_default=True)] = None
     security: SecurityConfig | None = None
     headers: dict[str, Shape] = Field(default_factory=dict)
+
+    @field_validator("port")
+    @classmethod
+    def _is_there(cls, port: str | None, info: ValidationInfo) -> str | None:
+        if "wsdl" in info.data:
+            info.data["wsdl"].binding(info.data.get("service"), port)
+        return port
 
 
 class SoapCall(Part):

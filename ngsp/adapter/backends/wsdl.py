@@ -35,6 +35,8 @@ class Wsdl:
                 self._document = zeep.wsdl.Document(str(path.absolute()), _Files(folder), settings=settings)
             except Wrong:
                 raise
+            except zeep.exceptions.ExternalReferenceForbidden as error:
+                raise _leads_out(str(error.url)) from None
             except OSError as error:
                 raise _unreadable(error.strerror or type(error).__name__) from None
             except _NO_WSDL as error:
@@ -72,14 +74,7 @@ class _Files:
     def load(self, location: str) -> bytes:
         path = Path(location)
         if urlsplit(location).scheme or not path.resolve().is_relative_to(self._folder):
-            raise Wrong(
-                Text(
-                    f"WSDL trỏ ra ngoài thư mục của bản khai ({location}): hãy lưu tệp đó bên cạnh và sửa "
-                    "schemaLocation hoặc location.",
-                    f"The WSDL leads out of the manifest's folder ({location}): save that file beside it and mend "
-                    "schemaLocation or location.",
-                )
-            )
+            raise _leads_out(location)
         with path.open("rb") as file:
             content = file.read(self._left_bytes + 1)
         self._left_bytes -= len(content)
@@ -87,6 +82,17 @@ class _Files:
         if self._left_bytes < 0 or self._left_files < 0:
             raise _unreadable(f"> {LARGEST_WSDL_BYTES >> 20} MiB, > {MOST_FILES} files")
         return content
+
+
+def _leads_out(location: str) -> Wrong:
+    return Wrong(
+        Text(
+            f"WSDL trỏ ra ngoài thư mục của bản khai ({location}): hãy lưu tệp đó bên cạnh và sửa schemaLocation hoặc "
+            "location.",
+            f"The WSDL leads out of the manifest's folder ({location}): save that file beside it and mend "
+            "schemaLocation or location.",
+        )
+    )
 
 
 def _unreadable(reason: str) -> Wrong:

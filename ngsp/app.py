@@ -160,6 +160,7 @@ class Gateway:
             metrics=metrics,
             on_submission=relay.wake.set,
         )
+        registry.on_change(relay.on_change)
         presence.start()
         await self._open_adapters(adapters, bus, vault)
         strays.start()

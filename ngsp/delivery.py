@@ -39,6 +39,8 @@ from ngsp.vault import Vault, VaultError
 GATEWAYS_GROUP = "ngsp.gateways"
 MOST_OUTCOMES_IN_WORK = 256
 HELD_EVERY_S = 1.0
+NOT_SERVED_PAUSE = timedelta(seconds=30)
+"""How long a submission is left alone whose service is disabled or retired."""
 _ID = Text("Mã giao dịch", "the transaction's id")
 
 log = structlog.get_logger(__name__)
@@ -59,6 +61,7 @@ _NOTHING_DONE = """
 UPDATE outbox SET answered = answered + int4multirange(int4range($2, $2 + 1))
 WHERE tx = $1 AND service = $3 AND state = 'open' AND $2 BETWEEN 1 AND attempts
 RETURNING answered @> int4range(1, attempts + 1)"""
+_DUE_AGAIN = "UPDATE outbox SET next_at = $2 WHERE state = 'open' AND next_at > $2 AND service = ANY($1::text[])"
 _HOLD = "UPDATE outbox SET state = 'held' WHERE tx = $1 AND state = 'open'"
 _HELD_TOO_LONG = "UPDATE outbox SET state = 'open', next_at = $1 WHERE state = 'held' AND deadline <= $1"
 _ASIDE = "INSERT INTO quarantine (tx, service, what, reason) VALUES ($1, $2, $3, $4)"
@@ -75,6 +78,7 @@ class Relay:
         self._vault, self._settings = vault, settings
         self.wake = asyncio.Event()
         self._held_at = datetime.min.replace(tzinfo=UTC)
+        self._known: Snapshot | None = None
 
     async def step(self) -> int:
         """Handle what is due, while the bus is away only what is too late; returns how many submissions that were."""
@@ -104,10 +108,22 @@ class Relay:
                 await self._pool.execute(_POSTPONE, row["tx"], row["deadline"])
             return False
         service = snapshot.services.get(row["service"])
-        if service is None or service.state != "active":
-            await self._pool.execute(_POSTPONE, row["tx"], min(row["deadline"], now + timedelta(seconds=5)))
+        if service is None or not service.serves(now):
+            until = service.away_until(now) if service is not None else None
+            await self._pool.execute(_POSTPONE, row["tx"], min(row["deadline"], until or now + NOT_SERVED_PAUSE))
             return False
         return True
+
+    async def on_change(self, snapshot: Snapshot) -> None:
+        """What waits for a service that serves again, sooner than it had said or at all, is due at once."""
+        now = entry.now()
+        known = self._known.services if self._known is not None else {}
+        serving = (path for path, service in snapshot.services.items() if service.serves(now))
+        back = [path for path in serving if path in known and not known[path].serves(now)]
+        if back:
+            await self._pool.execute(_DUE_AGAIN, back, now)
+            self.wake.set()
+        self._known = snapshot
 
     def _too_late(self, row: asyncpg.Record, snapshot: Snapshot) -> Conclusion:
         service = snapshot.services.get(row["service"])

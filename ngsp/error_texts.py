@@ -309,6 +309,14 @@ TEXTS: dict[str, ErrorText] = {
         "Thử lại sau thời gian nêu trong Retry-After.",
         "Try again as Retry-After says.",
     ),
+    "service-in-maintenance": _t(
+        "Dịch vụ đang bảo trì",
+        "The service is in maintenance",
+        "Cơ quan cung cấp đã thông báo hệ thống của mình đang bảo trì; yêu cầu chưa được gửi đi.",
+        "The provider has announced that its system is in maintenance; the request was not sent.",
+        "Gửi lại sau thời điểm nêu trong until và Retry-After.",
+        "Send again after the time given in until and Retry-After.",
+    ),
     "bad-reply": _t(
         "Trả lời của cơ quan cung cấp không đúng lược đồ",
         "The provider's reply is off its schema",

@@ -21,6 +21,7 @@
     │   └── ProviderRefused              409  provider-refused
     ├── ProviderError                    the provider's system or adapter
     │   ├── ProviderFailed               502  provider-failed, provider-unavailable, bad-reply
+    │   ├── InMaintenance                503  service-in-maintenance
     │   └── NoAnswer                     504  no-answer, expired, outcome-unknown
     └── BusError                         ours
         ├── Unavailable                  503  overloaded, log-unavailable, bus-unavailable, registry-stale, draining
@@ -327,6 +328,13 @@ class BadReply(ProviderBroken):
     """The reply is off its schema or bound to another request; it is in quarantine."""
 
     code = "bad-reply"
+
+
+class InMaintenance(ProviderError):
+    """The service says until when its system is away (member `until`). Always with `retry_after_s`."""
+
+    code = "service-in-maintenance"
+    status = 503
 
 
 class NoAnswer(ProviderError):

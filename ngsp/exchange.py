@@ -9,6 +9,7 @@ A refusal, a timeout, a caller that went away and a crash each end in a terminal
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,7 @@ from ngsp.asking import Asker
 from ngsp.conclusion import conclude, no_answer
 from ngsp.errors import (
     BusUnavailable,
+    InMaintenance,
     InvalidIdentifier,
     KeyRequired,
     LogUnavailable,
@@ -106,6 +108,27 @@ class Answer:
     status: int
     transaction: str
     body: bytes = b""
+    retry_after_s: int = 1
+    """Of a 202: when it makes sense to ask."""
+
+
+def _away_s(service: Service, mode: Mode) -> float:
+    """How long the service's maintenance goes on, 0 where it is in none. `InMaintenance` (503) for what cannot wait.
+
+    A submission waits in the outbox until its system is back: that is what the outbox is for, and a case must not
+    depend on the hour at which it is sent. One whose deadline comes before is refused at once instead of expiring.
+    """
+    if service.maintenance is None:
+        return 0.0
+    now = entry.now()
+    until = service.away_until(now)
+    if until is None:
+        return 0.0
+    away_s = (until - now).total_seconds()
+    if mode == "submission" and away_s < service.deadline_s:
+        return away_s
+    members = {"until": entry.moment(until)}
+    raise InMaintenance(retry_after_s=away_s, members=members, reason="service is in maintenance")
 
 
 @dataclass(slots=True)
@@ -157,6 +180,7 @@ class Exchange:
         try:
             grant = self._authorise(call, caller, snapshot)
             mode = self._mode(call, grant.service)
+            away_s = _away_s(grant.service, mode)
             body = await call.read_body(grant.service.max_body_bytes)
             request = self._validate(grant.service, body)
             charged_s = time.time()  # a slow body may have taken half a minute
@@ -173,7 +197,7 @@ class Exchange:
         if mode == "submission":
             self._on_submission()
             self._metrics.exchange(grant.service.path, "accepted", "", clock.stages_us)
-            return Answer(202, transaction.id)
+            return Answer(202, transaction.id, retry_after_s=max(1, math.ceil(away_s)))
         conclusion = await self._ask(transaction, clock)
         await self._conclude(transaction, conclusion)
         clock.lap("log_outcome")

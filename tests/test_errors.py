@@ -23,6 +23,7 @@ from ngsp.docs.settings import BEGIN, END, settings_table, with_settings
 from ngsp.errors import (
     ERRORS,
     Fault,
+    InMaintenance,
     Internal,
     LimitReached,
     NgspError,
@@ -98,7 +99,7 @@ def test_rendering(code: str, language: Language) -> None:
     assert found[b"content-language"] == language.encode()
     assert found[b"cache-control"] == b"no-store"
     assert found[b"ngsp-transaction"] == b"t"
-    waits = isinstance(error, (LimitReached, Unavailable, ProviderUnavailable))
+    waits = isinstance(error, (InMaintenance, LimitReached, Unavailable, ProviderUnavailable))
     assert (b"retry-after" in found) == waits
     assert (status in (429, 503)) <= waits
     assert (b"www-authenticate" in found) == (code in ("unauthenticated", "scope-missing"))

@@ -17,7 +17,7 @@ from ngsp.api.strict import StrictRoute
 from ngsp.errors import NotFound
 from ngsp.registry.adapters import AdapterRecord, get_adapter, list_adapters
 from ngsp.registry.change import Stored
-from ngsp.registry.documents import HeartbeatDocument, ManifestDocument
+from ngsp.registry.documents import HeartbeatDocument, ManifestDocument, ReasonDocument
 
 
 class ManifestRoute(StrictRoute):
@@ -39,16 +39,21 @@ class ServedView(BaseModel):
 
 
 class AdapterView(BaseModel):
-    """An adapter. `state` follows from `seen_at`, the last heartbeat; `build` is what that heartbeat said."""
+    """An adapter. `state` follows from `seen_at`, the last heartbeat; `build` is what that heartbeat said.
+
+    `retired_reason`: why it is retired since `retired_at`; null where it is not.
+    """
 
     id: str
     provider: str
-    state: Literal["online", "silent"]
+    state: Literal["online", "silent", "retired"]
     seen_at: datetime | None
     build: str
     registered_by: str
     registered_at: datetime
     services: list[ServedView]
+    retired_at: datetime | None
+    retired_reason: str | None
 
 
 class HeartbeatView(BaseModel):
@@ -69,6 +74,8 @@ def _view(stored: Stored[AdapterRecord]) -> AdapterView:
         registered_by=adapter.registered_by,
         registered_at=adapter.registered_at,
         services=[ServedView(path=path, state=state) for path, state in adapter.services.items()],
+        retired_at=adapter.retired_at,
+        retired_reason=adapter.retired_reason or None,
     )
 
 
@@ -79,6 +86,24 @@ async def post_heartbeat(
     """Báo còn hoạt động, mười giây một lần. / A sign of life, every ten seconds."""
     differing = await parts(request).registry.beat(actor(caller), adapter_id(id), document)
     return HeartbeatView(state="online", differing=list(differing))
+
+
+@router.post("/{id:path}/retire")
+async def post_retire(
+    request: Request,
+    response: Response,
+    id: AdapterPath,
+    document: ReasonDocument,
+    expected: Expected,
+    caller: Annotated[Caller, Depends(requires("operator", "registry", "adapter"))],
+) -> AdapterView:
+    """Ngừng bộ kết nối và mọi dịch vụ của nó; sau đó chỉ đơn vị vận hành đăng ký lại được.
+
+    Ends an adapter and all its services; from then on only the node's operators can register it again.
+    """
+    stored = await parts(request).registry.retire_adapter(actor(caller), adapter_id(id), document, expected)
+    response.headers["ETag"] = etag(stored.row_version)
+    return _view(stored)
 
 
 @router.put("/{id:path}", responses={201: {"model": AdapterView}})

@@ -296,7 +296,7 @@ class Visit:
         if answer.status == 200:
             headers.append(_JSON_HEADER)
         else:
-            headers += [(b"location", b"/v1/transactions/" + id), (b"retry-after", b"1")]
+            headers += [(b"location", b"/v1/transactions/" + id), (b"retry-after", b"%d" % answer.retry_after_s)]
         await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": answer.body})
 

@@ -24,6 +24,7 @@ from ngsp.api.validation import validation_error
 from ngsp.errors import (
     BodyTooLarge,
     BusError,
+    InMaintenance,
     Internal,
     LimitReached,
     MalformedHttp,
@@ -51,7 +52,7 @@ OnRefusal = Callable[[NgspError, Request, str], None]
 """Told of each refusal: the error, the request, and the problem's instance."""
 
 DEFAULT_RETRY_AFTER_S = 1
-_WAITS = (LimitReached, Unavailable, ProviderUnavailable)
+_WAITS = (LimitReached, Unavailable, ProviderUnavailable, InMaintenance)
 
 _HEADS: dict[Language, list[tuple[bytes, bytes]]] = {
     language: [

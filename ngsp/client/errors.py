@@ -9,7 +9,7 @@
     └── Problem              the bus answered, by RFC 9457
         ├── CallerError          the caller can mend it: MalformedRequest, Unauthenticated, Forbidden, Missing, …
         ├── ProviderAnswer       the provider's own no: RecordNotFound, ProviderRefused
-        ├── ProviderError        the provider's system or adapter: ProviderBroken, NoAnswer
+        ├── ProviderError        the provider's system or adapter: ProviderBroken, InMaintenance, NoAnswer
         └── BusError             the bus itself: Unavailable, Internal
 
 Below `Problem` stand the families and codes of `ngsp/errors.py`, under the same names (a test compares them): what each
@@ -229,6 +229,12 @@ class ProviderUnavailable(ProviderBroken):
 
 class BadReply(ProviderBroken):
     known_as = "bad-reply"
+
+
+class InMaintenance(ProviderError):
+    """503: the service is in maintenance, announced; nothing was sent. `retry_after_s` says until when."""
+
+    known_as = "service-in-maintenance"
 
 
 class NoAnswer(ProviderError):

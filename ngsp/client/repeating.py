@@ -9,6 +9,7 @@ from typing import Literal
 from ngsp.client.errors import (
     CallError,
     ConnectionLost,
+    InMaintenance,
     KeyInFlight,
     LimitReached,
     NoAnswer,
@@ -75,6 +76,8 @@ def _after_a_problem(error: Problem, kind: Kind) -> bool | None:
         return False
     if isinstance(error, LimitReached | Unavailable | RequestTimeout | KeyInFlight):
         return None if error.outcome_unknown and kind == "plain" else True
+    if isinstance(error, InMaintenance):
+        return True  # it was refused before it was accepted
     if isinstance(error, ProviderUnavailable):
         return kind != "keyed"
     if isinstance(error, NoAnswer):

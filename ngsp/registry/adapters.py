@@ -23,7 +23,10 @@ SILENT_AFTER = timedelta(seconds=30)
 
 @dataclass(frozen=True, slots=True)
 class AdapterRecord:
-    """An adapter as the registry shows it. `services`: path → state. `seen_at`, `build`: of the last heartbeat."""
+    """An adapter as the registry shows it. `services`: path → state. `seen_at`, `build`: of the last heartbeat.
+
+    `retired_reason`: why it is retired, since `retired_at`; empty where it is not.
+    """
 
     id: str
     provider: str
@@ -32,8 +35,12 @@ class AdapterRecord:
     seen_at: datetime | None
     build: str
     services: dict[str, str]
+    retired_at: datetime | None = None
+    retired_reason: str = ""
 
-    def state(self, now: datetime) -> Literal["online", "silent"]:
+    def state(self, now: datetime) -> Literal["online", "silent", "retired"]:
+        if self.retired_at is not None:
+            return "retired"
         return "online" if self.seen_at is not None and now - self.seen_at < SILENT_AFTER else "silent"
 
 
@@ -55,18 +62,28 @@ async def put_adapter(
             Text("Bộ kết nối này thuộc cơ quan khác.", "This adapter belongs to another member."),
             reason="the adapter belongs to another member",
         )
+    if row is not None and row["retired_at"] is not None and not actor.is_operator:
+        raise StateConflict(
+            Text(
+                "Bộ kết nối này đã ngừng phục vụ; chỉ đơn vị vận hành đăng ký lại được.",
+                "This adapter is retired; only the node's operators can register it again.",
+            ),
+            reason="the adapter is retired",
+        )
     condition.check(row["row_version"] if row else None)
     await change.need_member(manifest.provider, "/provider")
     version = row["row_version"] if row else 1
     if row is None:
         await _insert(change, manifest)
     changes = await _put_services(change, manifest.id, checked)
-    if row is not None and changes:
+    if row is not None and (changes or row["retired_at"] is not None):
         version += 1
+        change.touched = True
+        back = {"retired_at": None, "retired_by": "", "retired_reason": ""}
         await change.connection.execute(
             update(adapters)
             .where(adapters.c.id == manifest.id)
-            .values(row_version=version, registered_by=actor.client, registered_at=change.now)
+            .values(row_version=version, registered_by=actor.client, registered_at=change.now, **back)
         )
     stored = await get_adapter(change.connection, manifest.id)
     return Stored(stored.value, version, row is None, changes)
@@ -83,6 +100,8 @@ async def _insert(change: Change, manifest: ManifestDocument) -> None:
             row_version=1,
             build="",
             seen_schemas={},
+            retired_by="",
+            retired_reason="",
         )
     )
 
@@ -110,8 +129,8 @@ async def _put_services(change: Change, adapter_id: str, checked: list[CheckedSe
             reason=f"{adapter_id}: {len(conflicts)} differences under the same version",
         )
     for path, row in dropped.items():
-        if row["state"] != "retired":
-            await _set_state(change, path, "retired")
+        if row["served"]:
+            await _update(change, row, {"served": False, "state": state_of(False, row["decided"])})
             changes[path] = (row["state"], "retired")
     return changes
 
@@ -121,30 +140,31 @@ async def _put_service(
 ) -> dict[str, tuple[Any, Any]]:
     path = service.key.path
     columns = service.columns()
-    stamp = {"revision": change.revision, "updated_at": change.now}
     if row is None:
         change.touched = True
+        begun = {"served": True, "decided": "active", "state": "active", "row_version": 1}
+        empty = dict.fromkeys(("reason", "legal_basis", "decided_by"), "")
+        stamp = {"revision": change.revision, "updated_at": change.now}
         await change.connection.execute(
-            insert(services).values(path=path, adapter=adapter_id, state="active", **columns, **stamp)
+            insert(services).values(path=path, adapter=adapter_id, **columns, **begun, **empty, **stamp)
         )
         return {path: (None, "active")}
-    state = "active" if row["state"] == "retired" else row["state"]
-    if state == row["state"] and all(row[name] == value for name, value in columns.items()):
+    columns |= {"served": True, "state": state_of(True, row["decided"])}
+    if all(row[name] == value for name, value in columns.items()):
         return {}
-    change.touched = True
-    await change.connection.execute(
-        update(services).where(services.c.path == path).values(**columns, **stamp, state=state)
-    )
-    return {path: (row["state"], state)}
+    await _update(change, row, columns)
+    return {path: (row["state"], columns["state"])}
 
 
-async def _set_state(change: Change, path: str, state: str) -> None:
+async def _update(change: Change, row: Row, columns: dict[str, Any]) -> None:
     change.touched = True
-    await change.connection.execute(
-        update(services)
-        .where(services.c.path == path)
-        .values(state=state, revision=change.revision, updated_at=change.now)
-    )
+    stamp = {"row_version": row["row_version"] + 1, "revision": change.revision, "updated_at": change.now}
+    await change.connection.execute(update(services).where(services.c.path == row["path"]).values(**columns, **stamp))
+
+
+def state_of(served: bool, decided: str) -> str:
+    """The state of a service: retired where no manifest has it, else what was decided of it (`states.py`)."""
+    return decided if served else "retired"
 
 
 async def beat(engine: AsyncEngine, actor: Actor, adapter_id: str, heartbeat: HeartbeatDocument) -> tuple[str, ...]:
@@ -157,6 +177,9 @@ async def beat(engine: AsyncEngine, actor: Actor, adapter_id: str, heartbeat: He
             row = await find(connection, adapters, id=adapter_id)
             if row is None or not (actor.is_operator or row["provider"] == actor.member):
                 raise NotFound(reason="no such adapter of this member")
+            if row["retired_at"] is not None:
+                retired = Text("Bộ kết nối này đã ngừng phục vụ.", "This adapter is retired.")
+                raise StateConflict(retired, reason="a heartbeat of a retired adapter")
             await connection.execute(
                 update(adapters)
                 .where(adapters.c.id == adapter_id)
@@ -205,6 +228,8 @@ async def _records(connection: AsyncConnection, found: list[Row]) -> list[Stored
                 seen_at=row["seen_at"],
                 build=row["build"],
                 services=served[row["id"]],
+                retired_at=row["retired_at"],
+                retired_reason=row["retired_reason"],
             ),
             row["row_version"],
         )

@@ -186,13 +186,14 @@ async def _add_version(change: Change, agreement_id: str, number: int, proposer:
 
 
 async def _service(change: Change, path: str) -> Row:
-    """The active service at `path`; `InvalidRegistration` (422) where there is none, as the catalogue would show."""
+    """The service at `path`, a disabled one too: an agreement may be what it waits for. `InvalidRegistration` (422)
+    where the catalogue would show none."""
     try:
         row = await find(change.connection, services, path=ServiceKey.parse(path).path)
     except InvalidIdentifier:
         row = None
-    if row is None or row["state"] != "active":
-        unknown = Text("Không có dịch vụ đang hoạt động này.", "There is no such active service.")
+    if row is None or row["state"] == "retired":
+        unknown = Text("Không có dịch vụ này, hoặc đã ngừng.", "There is no such service, or it is retired.")
         raise InvalidRegistration(faults=(Fault("/service", unknown),), reason="unknown service")
     return row
 

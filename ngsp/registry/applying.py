@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ngsp.errors import InvalidRegistration, NgspError, StateConflict
-from ngsp.registry import adapters, agreements, clients, compatible_routes, members
+from ngsp.registry import adapters, agreements, clients, compatible_routes, members, states
 from ngsp.registry.agreement_records import AgreementRecord, find_by_reference
 from ngsp.registry.change import Actor, Change, Stored, find
 from ngsp.registry.declared import (
@@ -21,6 +21,7 @@ from ngsp.registry.declared import (
     DeclaredClient,
     DeclaredMember,
     DeclaredRoute,
+    DeclaredService,
 )
 from ngsp.registry.documents import (
     ClientDocument,
@@ -28,6 +29,7 @@ from ngsp.registry.documents import (
     MemberDocument,
     ProposalDocument,
     RouteDocument,
+    StateDocument,
     TermsDocument,
 )
 from ngsp.registry.manifests import CheckedService, check_manifest
@@ -118,6 +120,8 @@ class _Step:
                     return await self._adapter(document, checked or [])
                 if isinstance(document, DeclaredRoute):
                     return await self._route(document)
+                if isinstance(document, DeclaredService):
+                    return await self._service(document)
                 return await self._agreement(document)
         except NgspError as error:
             return _conflict(self.declaration, error)
@@ -129,6 +133,12 @@ class _Step:
     async def _member(self, document: DeclaredMember) -> Difference:
         body = _narrowed(MemberDocument, document)
         stored = await members.put_member(self.change, document.code, body)
+        return self._done(stored.created, dict(stored.changes))
+
+    async def _service(self, document: DeclaredService) -> Difference:
+        if document.until is not None and document.until <= self.change.now:
+            return self._done(created=False, changes={})
+        stored = await states.put_state(self.change, document.service, _narrowed(StateDocument, document))
         return self._done(stored.created, dict(stored.changes))
 
     async def _client(self, document: DeclaredClient) -> Difference:

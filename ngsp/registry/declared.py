@@ -4,6 +4,7 @@
     kind: client     id, what `PUT /v1/clients/{id}` takes, `keys`; of the secret only `secret: generate` or
                      `secret_file: PATH`, never the secret
     kind: adapter    a manifest, with schemas in place or as paths; or `manifest: PATH`
+    kind: service    service (its path), and what `PUT /v1/services/{path}/state` takes: what is decided of it
     kind: agreement  reference, what `POST /v1/agreements` takes, and `accepted: true`
     kind: compatible-route   id, and what `PUT /v1/compatible-routes/{id}` takes
 
@@ -29,6 +30,7 @@ from ngsp.registry.documents import (
     MemberDocument,
     ProposalDocument,
     RouteDocument,
+    StateDocument,
 )
 from ngsp.registry.manifest_files import read_manifest, registered, whole
 from ngsp.registry.model import Scope
@@ -36,7 +38,7 @@ from ngsp.registry.texts import Wrong, found_faults
 from ngsp.registry.yamlfiles import DocumentError, Source, read_yaml
 from ngsp.text import Text
 
-KINDS = ("member", "client", "adapter", "agreement", "compatible-route")
+KINDS = ("member", "client", "adapter", "service", "agreement", "compatible-route")
 
 
 class DeclaredMember(MemberDocument):
@@ -72,6 +74,13 @@ class DeclaredAdapter(ManifestDocument):
     kind: Literal["adapter"]
 
 
+class DeclaredService(StateDocument):
+    """What is decided of a service. A maintenance that is over says nothing any more."""
+
+    kind: Literal["service"]
+    service: Annotated[str, Field(max_length=200)]
+
+
 class DeclaredAgreement(ProposalDocument):
     """An agreement, known again by consumer and reference. `accepted`: both sides have accepted, says the operator."""
 
@@ -87,11 +96,12 @@ class DeclaredRoute(RouteDocument):
     id: Identifier
 
 
-Declared = DeclaredMember | DeclaredClient | DeclaredAdapter | DeclaredAgreement | DeclaredRoute
+Declared = DeclaredMember | DeclaredClient | DeclaredAdapter | DeclaredService | DeclaredAgreement | DeclaredRoute
 _MODELS: dict[str, type[Declared]] = {
     "member": DeclaredMember,
     "client": DeclaredClient,
     "adapter": DeclaredAdapter,
+    "service": DeclaredService,
     "agreement": DeclaredAgreement,
     "compatible-route": DeclaredRoute,
 }
@@ -110,6 +120,8 @@ class Declaration:
             return self.document.code
         if isinstance(self.document, DeclaredAgreement):
             return f"{self.document.consumer}/{self.document.reference}"
+        if isinstance(self.document, DeclaredService):
+            return self.document.service
         return self.document.id
 
     @property

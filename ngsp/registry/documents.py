@@ -36,6 +36,7 @@ SECRET_HEADERS = frozenset(("authorization", "cookie", "lgspaccesstoken", "proxy
 Day = Annotated[date, BeforeValidator(read_day)]
 Moment = Annotated[datetime, BeforeValidator(read_moment)]
 Name = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(clean)]
+Basis = Annotated[str, Field(max_length=2000), AfterValidator(lambda text: text and clean(text, lines=True))]
 Prose = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(lambda text: clean(text, lines=True))]
 
 
@@ -235,10 +236,32 @@ class ProposalDocument(TermsDocument):
 
 
 class ReasonDocument(Document):
-    """Why an agreement is suspended, resumed, withdrawn or revoked."""
+    """Why an agreement is suspended, resumed, withdrawn or revoked, or an adapter retired."""
 
     reason: Prose
-    legal_basis: Annotated[str, Field(max_length=2000), AfterValidator(lambda text: text and clean(text))] = ""
+    legal_basis: Basis = ""
+
+
+class StateDocument(Document):
+    """What is decided of a service. `from`, `until`: of a maintenance; it begins at once where nothing is said."""
+
+    model_config = ConfigDict(**Document.model_config | {"populate_by_name": True})
+
+    state: Literal["active", "disabled", "maintenance", "retired"]
+    reason: Annotated[str, Field(max_length=4000), AfterValidator(lambda text: text and clean(text, lines=True))] = ""
+    legal_basis: Basis = ""
+    from_: Annotated[Moment | None, Field(alias="from")] = None
+    until: Moment | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.state != "active" and not self.reason:
+            raise Wrong(Text("Cần nêu lý do (reason).", "Give the reason."))
+        if (self.until is not None) != (self.state == "maintenance") or (self.from_ is not None and self.until is None):
+            raise Wrong(Text("Bảo trì, và chỉ bảo trì, có until.", "A maintenance, and nothing else, has until."))
+        if self.from_ is not None and self.until is not None and self.until <= self.from_:
+            raise Wrong(Text("until phải sau from.", "until must be after from."))
+        return self
 
 
 class RefusalDocument(Document):

@@ -17,6 +17,7 @@ from ngsp.text import Text
 
 Scope = Literal["exchange", "adapter", "registry", "operator", "auditor", "citizen"]
 SCOPES: tuple[Scope, ...] = ("exchange", "adapter", "registry", "operator", "auditor", "citizen")
+ServiceState = Literal["active", "disabled", "retired"]
 Zone = Literal["national", "ministry", "province", "internet"]
 AgreementState = Literal[
     "proposed", "accepted", "refused", "suspended", "revoked", "withdrawn", "superseded", "expired"
@@ -134,9 +135,23 @@ _KEYWORDS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Maintenance:
+    """A time in which a service's system is away, announced: from `since` on, over at `until`."""
+
+    since: datetime
+    until: datetime
+
+    def holds(self, now: datetime) -> bool:
+        return self.since <= now < self.until
+
+
 @dataclass(frozen=True)
 class Service:
-    """What a provider offers (dịch vụ dữ liệu). `subjects`: JSON pointers in the request to identity numbers."""
+    """What a provider offers (dịch vụ dữ liệu). `subjects`: JSON pointers in the request to identity numbers.
+
+    `reason`, `legal_basis`: of what was decided last of its state. `row_version`: its ETag.
+    """
 
     key: ServiceKey
     title: Text
@@ -150,8 +165,20 @@ class Service:
     adapter: str
     subjects: tuple[str, ...] = ()
     officer_required: bool = False
-    state: Literal["active", "disabled", "retired"] = "active"
+    state: ServiceState = "active"
     examples: tuple[dict[str, Any], ...] = ()
+    maintenance: Maintenance | None = None
+    reason: str = ""
+    legal_basis: str = ""
+    row_version: int = 1
+
+    def away_until(self, now: datetime) -> datetime | None:
+        """The end of the maintenance that `now` lies in, None where it lies in none."""
+        return self.maintenance.until if self.maintenance is not None and self.maintenance.holds(now) else None
+
+    def serves(self, now: datetime) -> bool:
+        """Whether calls are passed on to it at `now`."""
+        return self.state == "active" and self.away_until(now) is None
 
     @cached_property
     def path(self) -> str:

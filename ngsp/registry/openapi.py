@@ -22,7 +22,7 @@ _PROBLEMS = {
     "429": Text("Quá hạn mức", "Over the limit"),
     "500": Text("Lỗi của nền tảng", "An error of the bus"),
     "502": Text("Hệ thống cung cấp gặp lỗi", "The provider's system failed"),
-    "503": Text("Nền tảng đang bận", "The bus is busy"),
+    "503": Text("Nền tảng đang bận, hoặc dịch vụ đang bảo trì", "The bus is busy, or the service in maintenance"),
     "504": Text("Quá thời hạn", "No answer by the deadline"),
 }
 

@@ -14,6 +14,7 @@ _KINDS = {
     "member": Text("cơ quan", "member"),
     "client": Text("hệ thống", "client"),
     "adapter": Text("bộ kết nối", "adapter"),
+    "service": Text("dịch vụ", "service"),
     "agreement": Text("thỏa thuận", "agreement"),
     "compatible-route": Text("tuyến tương thích", "compatible route"),
 }

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from ngsp.messages import ServiceKey
-from ngsp.registry.model import Agreement, AgreementState, Client, ClientKey, Member, Schema, Service
+from ngsp.registry.model import Agreement, AgreementState, Client, ClientKey, Maintenance, Member, Schema, Service
 from ngsp.registry.routes import CompatibleRoute, compiled
 from ngsp.text import Text
 
@@ -61,7 +61,16 @@ def service(row: Row, request_schema: Schema, reply_schema: Schema) -> Service:
         officer_required=row["officer_required"],
         state=row["state"],
         examples=tuple(row["examples"]),
+        maintenance=maintenance(row),
+        reason=row["reason"],
+        legal_basis=row["legal_basis"],
+        row_version=row["row_version"],
     )
+
+
+def maintenance(row: Row) -> Maintenance | None:
+    since, until = row["maintenance_from"], row["maintenance_until"]
+    return None if since is None or until is None else Maintenance(since, until)
 
 
 def agreement(row: Row, version: Row) -> Agreement:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from ngsp.config import Settings
 from ngsp.errors import NotFound
 from ngsp.identity.secrets import new_secret
-from ngsp.registry import adapters, agreements, clients, compatible_routes, life, members
+from ngsp.registry import adapters, agreements, clients, compatible_routes, life, members, states
 from ngsp.registry.adapters import AdapterRecord
 from ngsp.registry.agreement_records import AgreementRecord
 from ngsp.registry.change import ANY, Actor, Change, Condition, Stored, change, reading
@@ -23,12 +23,15 @@ from ngsp.registry.documents import (
     ManifestDocument,
     MemberDocument,
     ProposalDocument,
+    ReasonDocument,
     RouteDocument,
+    StateDocument,
     TermsDocument,
 )
 from ngsp.registry.manifests import check_manifest
 from ngsp.registry.model import Client, ClientKey, Member, Snapshot
 from ngsp.registry.routes import CompatibleRoute, RouteTable
+from ngsp.registry.states import Decision
 from ngsp.registry.watch import OnChange, Watcher
 
 logger = structlog.get_logger(__name__)
@@ -151,6 +154,19 @@ class Registry:
         checked = await asyncio.to_thread(check_manifest, adapter_id, manifest, self.max_body_bytes)
         async with self.change(actor) as opened:
             return await adapters.put_adapter(opened, manifest, checked, condition)
+
+    async def put_state(
+        self, actor: Actor, path: str, document: StateDocument, condition: Condition = ANY
+    ) -> Stored[Decision]:
+        """Decides whether a service is active, disabled, in maintenance or retired."""
+        async with self.change(actor) as opened:
+            return await states.put_state(opened, path, document, condition)
+
+    async def retire_adapter(
+        self, actor: Actor, adapter_id: str, document: ReasonDocument, condition: Condition = ANY
+    ) -> Stored[AdapterRecord]:
+        async with self.change(actor) as opened:
+            return await states.retire_adapter(opened, adapter_id, document, condition)
 
     async def beat(self, actor: Actor, adapter_id: str, heartbeat: HeartbeatDocument) -> tuple[str, ...]:
         """Notes an adapter's heartbeat and returns the services whose schemas differ from the registered ones."""

@@ -94,6 +94,9 @@ adapters = Table(
     Column("seen_at", Moment),
     Column("build", Text, nullable=False),
     Column("seen_schemas", JSONB, nullable=False),
+    Column("retired_at", Moment),
+    Column("retired_by", Text, nullable=False),
+    Column("retired_reason", Text, nullable=False),
 )
 """`seen_*` and `build` are what the last heartbeat said; they are no change of the registry and move no revision."""
 
@@ -123,8 +126,18 @@ services = Table(
     Column("state", Text, nullable=False),
     Column("revision", BigInteger, nullable=False, index=True),
     Column("updated_at", Moment, nullable=False),
+    Column("served", Boolean, nullable=False),
+    Column("decided", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("legal_basis", Text, nullable=False),
+    Column("maintenance_from", Moment),
+    Column("maintenance_until", Moment),
+    Column("decided_by", Text, nullable=False),
+    Column("decided_at", Moment),
+    Column("row_version", Integer, nullable=False),
     UniqueConstraint("provider", "name", "version"),
 )
+"""`state` follows from `served` (a manifest has it) and `decided` (by a person): see `states.py`."""
 
 agreements = Table(
     "agreements",

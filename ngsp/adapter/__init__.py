@@ -13,6 +13,7 @@ async def administrative_units(request: Request) -> object:
 done to a message on its way (signatures, encryption) is done there, so that an adapter never changes for it.
 """
 
+from ngsp.adapter.answer import Answer
 from ngsp.adapter.definition import (
     Adapter,
     AdapterError,
@@ -28,6 +29,7 @@ from ngsp.adapter.manifest import Manifest, ManifestError, ServiceManifest
 __all__ = [
     "Adapter",
     "AdapterError",
+    "Answer",
     "Failed",
     "Interrupted",
     "Manifest",

@@ -37,7 +37,7 @@ from ngsp.adapter.definition import (
 from ngsp.adapter.manifest import ManifestError, ServiceManifest
 from ngsp.adapter.models import Part, mistake, mistakes
 from ngsp.adapter.outcomes import Kind, Rule, decide
-from ngsp.mapping import Expression, MappingError, Root, Scope, Shape, Template
+from ngsp.mapping import Expression, MappingError, Root, Shape, Template
 from ngsp.registry.texts import pointer
 from ngsp.registry.yamlfiles import DocumentError, Source
 from ngsp.text import Text, Wrong
@@ -71,26 +71,23 @@ class _Answering(Part):
 
 def declare(adapter: Adapter, source: Source) -> None:
     """Gives `adapter` its back end and a function for each service with `call`. ManifestError with every mistake."""
-    wrong: list[DocumentError] = []
-    backend = _backend(adapter, source, wrong)
+    reading = _Reading(adapter, source)
     if adapter.manifest.outcomes and adapter.manifest.backend is None:
-        wrong.append(mistake(source, "/outcomes", _NO_BACKEND))
-    whole = {"outcomes": adapter.manifest.outcomes}
-    common = _read(_Answering, whole, Scope(ANSWER_ROOT, adapter.manifest.tables), source, "", wrong)
+        reading.wrong("/outcomes", _NO_BACKEND)
+    common = reading.read(_Answering, {"outcomes": adapter.manifest.outcomes}, ANSWER_ROOT, "")
     for index, service in enumerate(adapter.manifest.services):
         place = f"/services/{index}"
         if service.call is None and service.declares:
-            key = "reply" if "reply" in service.model_fields_set else "outcomes"
-            wrong.append(mistake(source, f"{place}/{key}", _NO_CALL))
+            reading.wrong(f"{place}/{'reply' if 'reply' in service.model_fields_set else 'outcomes'}", _NO_CALL)
         elif service.call is not None and adapter.manifest.backend is None:
-            wrong.append(mistake(source, f"{place}/call", _NO_BACKEND))
-        elif service.call is not None and backend is not None and common is not None:
-            serve = _function(adapter, backend, common.outcomes, source, place, service, wrong)
+            reading.wrong(f"{place}/call", _NO_BACKEND)
+        elif service.call is not None:
+            serve = reading.function(place, service, common.outcomes if common else ())
             if serve is not None:
                 adapter.service(service.service, service.version)(serve)
-    if wrong:
-        raise ManifestError(mistakes=wrong)
-    adapter.backend = backend
+    if reading.mistakes:
+        raise ManifestError(mistakes=reading.mistakes)
+    adapter.backend = reading.backend
 
 
 _NO_BACKEND = Text("Chưa có hệ thống để gọi: hãy thêm backend.", "There is no back end to call: add backend.")
@@ -106,63 +103,71 @@ _NO_ID = Text(
 )
 
 
-def _backend(adapter: Adapter, source: Source, wrong: list[DocumentError]) -> Backend[Any, Any] | None:
-    written = adapter.manifest.backend
-    if written is None:
-        return None
-    kind = written.get("kind")
-    if kind not in KINDS:
+class _Reading:
+    """One manifest while it is read; what is wrong is gathered, so that all of it can be told at once.
+
+    `kind`: the class of the back end, None where that is not known. `backend`: None where its settings are wrong.
+    """
+
+    def __init__(self, adapter: Adapter, source: Source) -> None:
+        self._adapter, self._source = adapter, source
+        self.mistakes: list[DocumentError] = []
+        self.kind = self._kind()
+        self.backend = self._backend()
+
+    def wrong(self, place: str, text: Text) -> None:
+        self.mistakes.append(mistake(self._source, place, text))
+
+    def read(self, model: type[Part], value: Any, names: tuple[str, ...], place: str) -> Any:
+        """`value`, which stands at `place`, as a `model`; None where something is wrong with it."""
+        try:
+            return model.model_validate(
+                value, context=Setting(names, self._adapter.manifest.tables, self._adapter.folder)
+            )
+        except ValidationError as error:
+            self.mistakes += mistakes(self._source, place, error, value)
+            return None
+
+    def _kind(self) -> type[Backend[Any, Any]] | None:
+        written = self._adapter.manifest.backend
+        if written is None:
+            return None
+        kind = written.get("kind")
+        if kind in KINDS:
+            return backend_class(kind)
         known = ", ".join(KINDS)
-        text = Text(f"Phải là một trong: {known}.", f"Must be one of: {known}.")
-        wrong.append(mistake(source, "/backend/kind", text))
+        self.wrong("/backend/kind", Text(f"Phải là một trong: {known}.", f"Must be one of: {known}."))
         return None
-    found = backend_class(kind)
-    try:
-        setting = Setting(CALL_ROOT, adapter.manifest.tables, adapter.folder)
-        config = found.Config.model_validate(written, context=setting)
-    except ValidationError as error:
-        wrong += mistakes(source, "/backend", error, written)
-        return None
-    return found(config, adapter.id)
 
+    def _backend(self) -> Backend[Any, Any] | None:
+        if self.kind is None:
+            return None
+        config = self.read(self.kind.Config, self._adapter.manifest.backend, CALL_ROOT, "/backend")
+        return None if config is None else self.kind(config, self._adapter.id)
 
-def _function(
-    adapter: Adapter,
-    backend: Backend[Any, Any],
-    common: tuple[Rule, ...],
-    source: Source,
-    place: str,
-    service: ServiceManifest,
-    wrong: list[DocumentError],
-) -> Serve | None:
-    """The function of the service at `place`; None where something is wrong with it."""
-    before = len(wrong)
-    tables = adapter.manifest.tables
-    call = _read(backend.Call, service.call, Scope(CALL_ROOT, tables), source, f"{place}/call", wrong)
-    written = {name: getattr(service, name) for name in ("reply", "outcomes") if name in service.model_fields_set}
-    answers = _read(_Answering, written, Scope(ANSWER_ROOT, tables), source, place, wrong)
-    if call is None or answers is None:
-        return None
-    if service.effect not in backend.effects:
-        known = ", ".join(sorted(backend.effects))
-        wrong.append(mistake(source, f"{place}/effect", Text(f"Phải là: {known}.", f"Must be: {known}.")))
-    if service.mode == "submission" and service.effect == "idempotent" and "id" not in _reads([call, backend.config]):
-        wrong.append(mistake(source, f"{place}/call", _NO_ID))
-    try:
-        operation = backend.operation(service, call)
-    except Wrong as error:
-        wrong.append(mistake(source, f"{place}/call" + pointer(error.path), error.text))
-        return None
-    answers = answers.model_copy(update={"outcomes": answers.outcomes + common})
-    return Declared(backend, operation, service, answers, adapter.replies) if len(wrong) == before else None
-
-
-def _read(model: type[Part], value: Any, scope: Scope, source: Source, place: str, wrong: list[DocumentError]) -> Any:
-    try:
-        return model.model_validate(value, context=scope)
-    except ValidationError as error:
-        wrong += mistakes(source, place, error, value)
-        return None
+    def function(self, place: str, service: ServiceManifest, common: tuple[Rule, ...]) -> Serve | None:
+        """The function of the service at `place`; None where something is wrong with it. `common`: rules of all."""
+        written = {name: getattr(service, name) for name in ("reply", "outcomes") if name in service.model_fields_set}
+        call = self.read(self.kind.Call, service.call, CALL_ROOT, f"{place}/call") if self.kind else None
+        answers = self.read(_Answering, written, ANSWER_ROOT, place)
+        if self.kind is None or call is None or answers is None:
+            return None
+        if service.effect not in self.kind.effects:
+            known = ", ".join(sorted(self.kind.effects))
+            self.wrong(f"{place}/effect", Text(f"Phải là: {known}.", f"Must be: {known}."))
+            return None
+        if self.backend is None:
+            return None
+        passes_id = "id" in _reads([call, self.backend.config])
+        if service.mode == "submission" and service.effect == "idempotent" and not passes_id:
+            self.wrong(f"{place}/call", _NO_ID)
+        try:
+            operation = self.backend.operation(service, call)
+        except Wrong as error:
+            self.wrong(f"{place}/call" + pointer(error.path), error.text)
+            return None
+        answers = answers.model_copy(update={"outcomes": answers.outcomes + common})
+        return Declared(self.backend, operation, service, answers, self._adapter.replies)
 
 
 def _reads(value: Any) -> frozenset[str]:

@@ -20,7 +20,8 @@ from ngsp.text import tr
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from ngsp.adapter.backends.base import Answer, Backend
+    from ngsp.adapter.answer import Answer
+    from ngsp.adapter.backends.base import Backend
     from ngsp.adapter.typed import Promise
 
 

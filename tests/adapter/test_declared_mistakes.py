@@ -35,8 +35,8 @@ def english(monkeypatch: pytest.MonkeyPatch) -> None:
 
 BACKENDS = [
     # what stands in the line, the pointer, and what is said of it
-    ("kind: ftp\nurl: {env: URL}", "kind: ftp", "/backend/kind", "Must be one of: rest, soap, sql, files."),
-    ("url: {env: URL}", "backend:", "/backend/kind", "Must be one of: rest, soap, sql, files."),
+    ("kind: ftp\nurl: {env: URL}", "kind: ftp", "/backend/kind", "Must be one of: rest, soap, sql, file."),
+    ("url: {env: URL}", "backend:", "/backend/kind", "Must be one of: rest, soap, sql, file."),
     ("kind: rest", "backend:", "/backend/url", "A required field is missing."),
     (
         "kind: rest\nurl: http://10.0.0.1",

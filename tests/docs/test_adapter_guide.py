@@ -62,6 +62,8 @@ def test_every_snippet_is_a_file_that_the_tests_know(written: Path) -> None:
         "adapters/h14_desk/test_adapter.py",
         "adapters/h14_desk/resources.py",
         "adapters/h14_booking/adapter.py",
+        "adapters/h14_hours/adapter.py",
+        "adapters/g12_balance/adapter.py",
     }
 
 
@@ -75,7 +77,8 @@ def test_the_first_adapter_is_as_short_as_promised() -> None:
 def test_the_registry_takes_the_manifests_of_the_guide_from_their_files(written: Path) -> None:
     declared, errors = read_declarations(written / "adapters")
     assert [str(error) for error in errors] == []
-    assert {declaration.name for declaration in declared} == {"h14-desk", "h14-booking"}
+    names = {"h14-desk", "h14-booking", "g12-registry", "g12-balance"}
+    assert {declaration.name for declaration in declared} == names
     for declaration in declared:
         assert isinstance(declaration.document, DeclaredAdapter)
         assert len(check_manifest(declaration.name, declaration.document, 1 << 20)) == 1

@@ -15,7 +15,7 @@ from ngsp import cli
 from ngsp.adapter.process import AdapterSettings
 from ngsp.config import Settings
 from ngsp.telemetry import GAUGES, Metrics
-from tests.docs.pages import PAGES, PROJECT, anchors, code, links, named_files, prose
+from tests.docs.pages import PAGES, PROJECT, anchors, blocks, code, links, named_files, prose
 
 NAMES = [page.relative_to(PROJECT).as_posix() for page in PAGES]
 _COMMAND = re.compile(r"^(?:\.venv/bin/)?ngsp ((?:[a-z][a-z-]*)(?: [a-z][a-z-]*)?)(.*)$", re.MULTILINE)
@@ -97,7 +97,7 @@ def test_every_file_of_ours_that_is_named_exists(page: Path) -> None:
 def test_every_variable_is_a_setting_of_something(page: Path) -> None:
     settings = {f"NGSP_{name.upper()}" for name in Settings.model_fields}
     settings |= {f"NGSP_ADAPTER_{name.upper()}" for name in AdapterSettings.model_fields}
-    declared = "".join(named_files(PROJECT / "docs" / "adapters.md").values())
+    declared = "".join(block.text for block in blocks(PROJECT / "docs" / "adapters.md", "yaml"))
     manifests = "".join(path.read_text("utf-8") for path in (PROJECT / "adapters").glob("*/manifest.yaml"))
     for name in _VARIABLE.findall(prose(page)):
         if name not in settings:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Annotated, ClassVar, Generic, Protocol, TypeVar
 
 import structlog
 from pydantic import Field
 
+from ngsp.adapter.answer import Answer as Answer
 from ngsp.adapter.breaker import Breaker, BreakerState
 from ngsp.adapter.definition import Request
 from ngsp.adapter.manifest import ServiceManifest
@@ -33,15 +33,6 @@ class Setting(Scope):
     """Where a configuration stands: what its expressions may name, and the manifest's folder."""
 
     folder: Path = Path()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a back end answered. `status`: its own (HTTP status, SOAP fault code, number of rows); `body`: JSON-like."""
-
-    status: int | str
-    body: Any
-    headers: Mapping[str, str]
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ ADAPTERS = {
     "g12-enterprise": "adapters.g12_enterprise.adapter",
     "g01-population": "adapters.g01_population.adapter",
     "h41-civil-registry": "adapters.h41_civil_registry.adapter",
+    "g24-insurance": "adapters.g24_insurance.adapter",
 }
 """Adapter and its client → what `ngsp adapter run` is given."""
 
@@ -58,6 +59,15 @@ PROGRAMS = (
             "NGSP_G01_POPULATION_URL": "url",
             "NGSP_G01_POPULATION_USERNAME": "username",
             "NGSP_G01_POPULATION_PASSWORD_FILE": "password_file",
+        },
+    ),
+    Program(
+        "insurance",
+        "adapters.g24_insurance.insurance_server",
+        {
+            "NGSP_G24_INSURANCE_URL": "url",
+            "NGSP_G24_INSURANCE_CLIENT_ID": "client_id",
+            "NGSP_G24_INSURANCE_SECRET_FILE": "secret_file",
         },
     ),
 )

@@ -23,3 +23,11 @@ async def population_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIt
     password = tmp_path_factory.mktemp("population") / "password"
     async with StandIn("adapters.g01_population.population_server", "--password-file", str(password)) as process:
         yield process
+
+
+@pytest.fixture(scope="session")
+async def insurance_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StandIn]:
+    """One stand-in health-insurance system for the run."""
+    secret = tmp_path_factory.mktemp("insurance") / "secret"
+    async with StandIn("adapters.g24_insurance.insurance_server", "--secret-file", str(secret)) as process:
+        yield process

@@ -1,0 +1,1 @@
+"""Health insurance of Bảo hiểm xã hội Việt Nam (G24)."""

@@ -1,0 +1,1 @@
+"""Stand-in for the health-insurance system of Bảo hiểm xã hội Việt Nam."""

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from ngsp.adapter import Manifest
+from ngsp.demo.systems import ADAPTERS
 from ngsp.registry.documents import ManifestDocument
 from ngsp.registry.manifests import check_manifest
 from ngsp.registry.model import Schema
@@ -25,13 +26,8 @@ def _named(path: Path) -> str:
     return path.parent.name if path.name == "manifest.yaml" else f"{path.parts[-5]}:{path.stem}"
 
 
-def test_there_are_four() -> None:
-    assert [Manifest.load(path).id for path in MANIFESTS] == [
-        "g01-population",
-        "g12-enterprise",
-        "g22-catalogue",
-        "h41-civil-registry",
-    ]
+def test_the_demo_runs_each_of_them() -> None:
+    assert sorted(Manifest.load(path).id for path in MANIFESTS) == sorted(ADAPTERS)
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=_named)

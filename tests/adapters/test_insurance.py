@@ -124,7 +124,8 @@ async def test_misbehaviour_is_told_apart(
 
 
 def child(serial: int, **others: Any) -> dict[str, Any]:
-    return CHILD | {"soDinhDanh": f"9402257{serial:05d}"} | others
+    request: dict[str, Any] = CHILD | {"soDinhDanh": f"9402257{serial:05d}"} | others
+    return request
 
 
 async def test_a_child_gets_one_card_however_often_it_is_asked(doors: dict[str, Door]) -> None:

@@ -13,14 +13,14 @@ import yaml
 
 from ngsp.adapter.process import AdapterSettings
 from ngsp.config import Settings
+from ngsp.demo.systems import ADAPTERS, DATABASES, PROGRAMS
 
 PROJECT = Path(__file__).parents[2]
 _PUBLISHED = re.compile(r"127\.0\.0\.1:\d+:\d+")
 _OF_ADAPTERS = {
-    "NGSP_G22_MEMBERS_FILE",
-    *("NGSP_G12_REGISTRY_URL", "NGSP_G12_REGISTRY_CLIENT_ID", "NGSP_G12_REGISTRY_SECRET_FILE", "NGSP_H41_DATABASE_URL"),
-    *("NGSP_G01_POPULATION_URL", "NGSP_G01_POPULATION_USERNAME", "NGSP_G01_POPULATION_PASSWORD_FILE"),
-    "NGSP_ADAPTER_ALLOWED_NETWORKS",
+    *("NGSP_G22_MEMBERS_FILE", "NGSP_ADAPTER_ALLOWED_NETWORKS"),
+    *(name for program in PROGRAMS for name in program.variables),
+    *(database.variable for database in DATABASES),
 }
 
 
@@ -102,7 +102,7 @@ def test_every_secret_is_a_file_the_script_makes_and_none_is_written_down(
 
 def test_made_secrets_are_random_closed_to_others_and_kept(secrets: Path) -> None:
     keys = {path.name: path.read_text("ascii") for path in secrets.iterdir() if path.name.endswith(("-kek", "-key"))}
-    assert len(set(keys.values())) == len(keys) == 5
+    assert len(set(keys.values())) == len(keys) == 1 + len(ADAPTERS), "the gateways', and one each"
     assert all(len(base64.b64decode(key, validate=True)) == 32 for key in keys.values())
     assert secrets.stat().st_mode & 0o777 == 0o700
     assert (secrets / "postgres-password").read_text("ascii") in (secrets / "gateway.env").read_text("ascii")

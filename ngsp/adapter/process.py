@@ -112,6 +112,8 @@ def find_adapter(target: str) -> Adapter:
         found = importlib.import_module(target).adapter
     except (ImportError, AttributeError) as error:
         raise ManifestError(f"{target}: no adapter to import: {error}") from error
+    if isinstance(found, Adapter) and not found.manifest.services:
+        raise ManifestError(tr(f"{target}: chưa khai báo dịch vụ nào", f"{target}: declares no service"))
     if not isinstance(found, Adapter):
         raise ManifestError(f"{target}: «adapter» is not an Adapter")
     return found

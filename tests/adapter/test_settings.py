@@ -104,6 +104,15 @@ def test_a_folder_or_a_manifest_is_found(tmp_path: Path) -> None:
     assert find_adapter(str(alone)).id == "g12-small"
 
 
+def test_an_adapter_that_declares_nothing_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "empty_adapter"
+    folder.mkdir()
+    text = 'from ngsp.adapter import Adapter\nadapter = Adapter.named("a", "H14")\n'
+    (folder / "adapter.py").write_text(text, "utf-8")
+    with pytest.raises(ManifestError, match=r"empty_adapter\.adapter"):
+        find_adapter(str(folder))
+
+
 @pytest.mark.parametrize("target", ["no/such/folder", "no/manifest.yaml"])
 def test_a_folder_that_is_not_there(target: str) -> None:
     with pytest.raises(ManifestError, match=re.escape(target)):

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from ngsp.adapter import ManifestError
+from tests.adapters.door import door_to
 from tests.backends.certificates import Certificates
 from tests.backends.declaring import LOCAL, load, manifest, served
 from tests.backends.scripted import Asked, Scripted, always, json_answer, raw, scripted
@@ -176,6 +177,30 @@ async def test_a_token_server_that_gives_none(
         tokens.answer = None
         await door.answer({})
     assert "planted" not in "".join(capsys.readouterr())
+
+
+async def test_an_adapter_that_stops_waits_for_no_token(server: Scripted, tmp_path: Path) -> None:
+    """Whoever asked is gone; the fetch that others might have waited for goes too."""
+    tokens = TokenServer(server)
+    tokens.held.clear()
+    async with served(tmp_path, manifest(backend(OAUTH), CALL), URL=server.url, SECRET=SECRET) as door:
+        reply = await door.ask({}, deadline_s=0.5)
+        assert (reply.status, reply.code) == ("retry", "backend-timeout")
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not [task for task in others if "_fetch" in repr(task)]
+    tokens.held.set()
+
+
+def test_an_adapter_serves_again_on_another_loop(tmp_path: Path) -> None:
+    """A module's adapter is opened anew by each run of a test or of the author's tool."""
+
+    async def call_at_once() -> None:
+        async with scripted() as server, door_to(adapter, tmp_path, (LOCAL | {"URL": server.url}).get) as door:
+            await asyncio.gather(*(door.answer({}) for _ in range(10)))
+
+    adapter = load(tmp_path, manifest("kind: rest\nurl: {env: URL}\nconnections: 1", CALL))
+    for _ in range(2):
+        asyncio.run(call_at_once())
 
 
 async def test_a_token_server_that_is_away(server: Scripted, tmp_path: Path) -> None:

@@ -112,6 +112,8 @@ class Credentials(Protocol):
         """The server answered 401 to these headers: True where others can be had."""
         ...
 
+    async def close(self) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
@@ -124,6 +126,9 @@ class Fixed:
 
     def refused(self, used: Mapping[str, str]) -> bool:
         return False
+
+    async def close(self) -> None:
+        """Nothing to end."""
 
 
 class ClientCredentials:
@@ -157,6 +162,11 @@ class ClientCredentials:
         if self._token is not None and self._token.items() <= used.items():
             self._token = None
         return True
+
+    async def close(self) -> None:
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.gather(self._fetching, return_exceptions=True)
 
     async def _fetch(self) -> Mapping[str, str]:
         answer = await self._post(self._url, self._headers, self._form)

@@ -65,9 +65,9 @@ class HttpClient:
 
     def __init__(self, config: HttpConfig, name: str) -> None:
         self._config, self._name = config, name
-        self._places = asyncio.Semaphore(config.connections)
-        self._credentials: list[Credentials] = []
+        self._places: asyncio.Semaphore
         self._session: aiohttp.ClientSession
+        self._credentials: list[Credentials] = []
         self.base = ""
         """The back end's address, without a slash at its end."""
 
@@ -76,6 +76,7 @@ class HttpClient:
         addresses = Addresses.of(surroundings.environment)
         self.base = self._address(surroundings.value(self._config.url), addresses)
         self._credentials = [credentials_of(auth, self.base, surroundings, self._post) for auth in self._config.auth]
+        self._places = asyncio.Semaphore(self._config.connections)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=self._config.connections, ssl=self._tls(surroundings), socket_factory=addresses.socket
@@ -87,6 +88,8 @@ class HttpClient:
         )
 
     async def close(self) -> None:
+        for each in self._credentials:
+            await each.close()
         await self._session.close()
 
     async def send(

@@ -95,8 +95,13 @@ class AdapterRunner:
         try:
             await self._open_inboxes({service.effect for service in self._declared.values()})
             self._resources = await self._stack.enter_async_context(self._adapter.open_resources(self._environment))
+            limits = {
+                self._topics[path]: service.max_in_work
+                for path, service in self._declared.items()
+                if service.max_in_work
+            }
             self._subscription = await self._bus.work(
-                self._topics.values(), group_of(self._adapter.id), self._handle, self._max_in_work
+                self._topics.values(), group_of(self._adapter.id), self._handle, self._max_in_work, limits
             )
         except BaseException:
             await self._stack.aclose()
@@ -136,6 +141,12 @@ class AdapterRunner:
     @property
     def subscription(self) -> Subscription | None:
         return self._subscription
+
+    @property
+    def paused(self) -> list[str]:
+        """Services of which no more requests are taken now, because as many as may be are in work."""
+        full = set(self._subscription.paused) if self._subscription else set()
+        return sorted(path for path, topic in self._topics.items() if topic in full)
 
     async def _handle(self, message: Message) -> None:
         try:

@@ -38,6 +38,10 @@ class Subscription(Protocol):
     def in_work(self) -> int:
         """Messages handed to the handler that have not ended."""
 
+    @property
+    def paused(self) -> list[str]:
+        """Topics of which nothing is taken now, because as much of them is in work as may be."""
+
     async def lag(self) -> dict[str, int]:
         """Messages in each topic that this consumer has not taken yet."""
 
@@ -69,10 +73,16 @@ class Bus(Protocol):
         """Call `handle` for each message sent to `topic` from now on. For a topic that only one gateway reads."""
 
     async def work(
-        self, topics: Iterable[str], group: str, handle: Callable[[Message], Awaitable[None]], max_in_work: int
+        self,
+        topics: Iterable[str],
+        group: str,
+        handle: Callable[[Message], Awaitable[None]],
+        max_in_work: int,
+        limits: Mapping[str, int] | None = None,
     ) -> Subscription:
         """Share `topics` with the other members of `group`, from the first message no member has finished.
 
-        At most `max_in_work` messages are with `handle` at once. A message counts as finished when `handle` returns;
-        one whose `handle` raises, or that was in work at a crash, comes again.
+        At most `max_in_work` messages are with `handle` at once, of a topic in `limits` at most so many, and one topic
+        never takes all places from the others (see `Room`). What finds no place stays on the bus. A message counts as
+        finished when `handle` returns; one whose `handle` raises, or that was in work at a crash, comes again.
         """

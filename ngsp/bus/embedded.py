@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 import structlog
 
 from ngsp.bus.base import Message, Topic
+from ngsp.bus.room import Room
 from ngsp.errors import BusUnavailable
 from ngsp.messages import Headers
 from ngsp.seldom import Seldom
@@ -97,7 +98,12 @@ class EmbeddedBus:
         return _Tail(self._tails[topic], handle)
 
     async def work(
-        self, topics: Iterable[str], group: str, handle: Callable[[Message], Awaitable[None]], max_in_work: int
+        self,
+        topics: Iterable[str],
+        group: str,
+        handle: Callable[[Message], Awaitable[None]],
+        max_in_work: int,
+        limits: Mapping[str, int] | None = None,
     ) -> _Member:
         names = list(topics)
         queues = []
@@ -110,7 +116,7 @@ class EmbeddedBus:
                     found.queue.extend(self._backlog[name])
                     self._backlog[name].clear()
             queues.append((name, found))
-        return _Member(queues, handle, max_in_work)
+        return _Member(queues, handle, Room(max_in_work, names, limits))
 
     def _known(self, topic: str) -> None:
         if topic not in self._topics:
@@ -147,6 +153,10 @@ class _Tail:
     def in_work(self) -> int:
         return 0
 
+    @property
+    def paused(self) -> list[str]:
+        return []
+
     async def lag(self) -> dict[str, int]:
         return {}
 
@@ -155,9 +165,9 @@ class _Member:
     """One consumer of a group: takes from its topics in turn, so that a crowded one does not starve the others."""
 
     def __init__(
-        self, groups: list[tuple[str, _Group]], handle: Callable[[Message], Awaitable[None]], max_in_work: int
+        self, groups: list[tuple[str, _Group]], handle: Callable[[Message], Awaitable[None]], room: Room
     ) -> None:
-        self._groups, self._handle, self._max = groups, handle, max_in_work
+        self._groups, self._handle, self._room = groups, handle, room
         self._wake = asyncio.Event()
         self._seldom = Seldom()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -169,8 +179,9 @@ class _Member:
         while True:
             self._wake.clear()
             taken = False
-            for _, group in self._groups:
-                if group.queue and len(self._tasks) < self._max:
+            for topic, group in self._groups:
+                if group.queue and self._room.free(topic):
+                    self._room.take(topic)
                     message = group.queue.popleft()
                     task = asyncio.create_task(self._work(group, message))
                     self._tasks.add(task)
@@ -197,6 +208,8 @@ class _Member:
             await asyncio.sleep(REDELIVERY_PAUSE_S)
             group.queue.append(message)
             group.wake()
+        finally:
+            self._room.leave(message.topic)
 
     async def stop(self, timeout_s: float) -> None:
         self._pump.cancel()
@@ -212,6 +225,10 @@ class _Member:
     @property
     def in_work(self) -> int:
         return len(self._tasks)
+
+    @property
+    def paused(self) -> list[str]:
+        return self._room.full()
 
     async def lag(self) -> dict[str, int]:
         return {name: len(group.queue) for name, group in self._groups}

@@ -8,10 +8,9 @@ alone: it comes back by itself at once, and one made anew would wait for the ses
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import structlog
@@ -20,7 +19,9 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from ngsp.bus.base import Message
+from ngsp.bus.progress import Progress, Work
 from ngsp.bus.reach import Reach
+from ngsp.bus.room import Room
 from ngsp.errors import BusUnavailable
 from ngsp.seldom import Seldom
 
@@ -30,6 +31,8 @@ JOIN_TIMEOUT_MS = 15_000
 """Joining waits until the dead members' sessions have ended: a request must be given longer than that."""
 METADATA_AGE_MS = 10_000
 """A topic that was lost and made again is found within this time."""
+NEVER_MS = 86_400_000
+"""Messages may be in work for long; a member that hangs is seen by its silence, not by its taking nothing."""
 COMMIT_EVERY_S = 0.5
 STALLED_S = 10.0
 RESTART_PAUSE_S = 0.5
@@ -42,28 +45,6 @@ BROKER_TIMEOUT_S = 5.0
 log = structlog.get_logger(__name__)
 
 
-class _Progress:
-    """Offsets of one partition that are in work; knows up to where everything has ended."""
-
-    __slots__ = ("committed", "ended", "next", "running")
-
-    def __init__(self) -> None:
-        self.running: dict[int, None] = {}  # in order of offset
-        self.next: int | None = None
-        self.committed: int | None = None
-
-    def begin(self, offset: int) -> None:
-        self.running[offset] = None
-        self.next = offset + 1
-
-    def end(self, offset: int) -> None:
-        self.running.pop(offset, None)
-
-    def finished_prefix(self) -> int | None:
-        """The offset from which a successor must read, or None where nothing was read."""
-        return next(iter(self.running), self.next)
-
-
 class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
     """A `Subscription`: see `Bus.work`."""
 
@@ -74,14 +55,18 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         topics: list[str],
         group: str,
         handle: Callable[[Message], Awaitable[None]],
-        max_in_work: int,
+        room: Room,
     ) -> None:
         self._options, self._reach, self._topics, self._group_id = options, reach, topics, group
-        self._handle, self._max = handle, max_in_work
+        self._handle, self._room = handle, room
         self._consumer: AIOKafkaConsumer | None = None
-        self._progress: dict[TopicPartition, _Progress] = {}
+        self._progress: dict[TopicPartition, Progress] = {}
+        self._before: dict[TopicPartition, Progress] = {}
+        """Of partitions that were taken away, and may come again while something of them is in work yet."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._room = asyncio.Event()
+        self._paused: set[TopicPartition] = set()
+        self._freed: asyncio.Future[None] | None = None
+        """Waited for where topics are paused."""
         self._moved_at = time.monotonic()
         self._seldom = Seldom()
         self._stopping = False
@@ -101,10 +86,11 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             auto_offset_reset="earliest",
             session_timeout_ms=SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=SESSION_TIMEOUT_MS // 4,
-            max_poll_interval_ms=300_000,
+            max_poll_interval_ms=NEVER_MS,
             **(self._options | {"request_timeout_ms": JOIN_TIMEOUT_MS, "metadata_max_age_ms": METADATA_AGE_MS}),
         )
-        self._progress = {}
+        self._part_with(list(self._progress))
+        self._paused.clear()
         try:
             await consumer.start()
             self._reach.guard(consumer._client)
@@ -118,10 +104,21 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
     async def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
         """What is in work goes on; whoever gets the partition reads from the finished prefix and may see it twice."""
         await self._commit()
-        for partition in revoked:
-            self._progress.pop(partition, None)
+        self._part_with(revoked)
+
+    def _part_with(self, partitions: Iterable[TopicPartition]) -> None:
+        self._before = {partition: progress for partition, progress in self._before.items() if progress.running}
+        for partition in partitions:
+            progress = self._progress.pop(partition, None)
+            if progress is None or not progress.running:
+                continue
+            if before := self._before.get(partition):
+                for work in before.running.values():
+                    progress.begin(work)
+            self._before[partition] = progress
 
     async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
+        self._paused.clear()  # the client begins with all of them open
         self._moved_at = time.monotonic()
 
     async def _supervise(self) -> None:
@@ -152,18 +149,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             consumer = self._consumer
             if consumer is None:
                 return
-            room = self._max - len(self._tasks)
-            if room > 0:
-                batch = await consumer.getmany(timeout_ms=int(COMMIT_EVERY_S * 1000), max_records=room)
-                for partition, records in batch.items():
-                    self._moved_at = time.monotonic()
-                    for record in records:
-                        self._begin(partition, record)
-            else:
-                self._room.clear()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(COMMIT_EVERY_S):
-                        await self._room.wait()
+            if not await self._take(consumer):
+                await self._news(consumer)
             now = time.monotonic()
             if now >= commit_at:
                 commit_at = now + COMMIT_EVERY_S
@@ -173,36 +160,93 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
                 elif now - self._moved_at > STALLED_S:
                     await self._check_stall()
 
+    async def _take(self, consumer: AIOKafkaConsumer) -> bool:
+        """Begin what has been fetched and finds room; False where nothing did."""
+        consumer._coordinator.check_errors()  # nobody else asks while nothing is open
+        taken = False
+        for topic, partitions in self._open_partitions(consumer).items():
+            room = self._room.free(topic)
+            batch = await consumer.getmany(*partitions, max_records=room) if room else {}
+            for partition, records in batch.items():
+                taken = True
+                for record in records:
+                    self._begin(partition, record)
+        if taken:
+            self._moved_at = time.monotonic()
+        return taken
+
+    def _open_partitions(self, consumer: AIOKafkaConsumer) -> dict[str, list[TopicPartition]]:
+        """Of each topic that has room its partitions; those of the others are not fetched from."""
+        found: dict[str, list[TopicPartition]] = {}
+        for partition in consumer.assignment():
+            if self._room.free(partition.topic):
+                found.setdefault(partition.topic, []).append(partition)
+                if partition in self._paused:
+                    self._paused.discard(partition)
+                    consumer.resume(partition)
+            elif partition not in self._paused:
+                self._paused.add(partition)
+                consumer.pause(partition)
+        return found
+
+    async def _news(self, consumer: AIOKafkaConsumer) -> None:
+        """Returns when something was fetched, or there is room for what was paused, or it is time to commit."""
+        loop = asyncio.get_running_loop()
+        fetched = consumer._fetcher._create_fetch_waiter()
+        self._freed = freed = loop.create_future()
+        try:
+            await asyncio.wait({fetched, freed}, timeout=COMMIT_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._freed = None
+            fetched.cancel()
+            if not fetched.cancelled():
+                fetched.exception()  # seen; whatever it is, the consumer says it again
+
     def _begin(self, partition: TopicPartition, record: ConsumerRecord[bytes, bytes]) -> None:
         progress = self._progress.get(partition)
         if progress is None:
-            progress = self._progress[partition] = _Progress()
-        progress.begin(record.offset)
+            progress = self._progress[partition] = Progress()
         message = Message(partition.topic, record.headers, record.value or b"")
-        task = asyncio.create_task(self._work(message, progress, record.offset))
+        before = self._before.get(partition)
+        work = before.running.get(record.offset) if before else None
+        if work is not None and work.message == message:
+            progress.begin(work)  # still in work from when the partition was here before
+            return
+        work = Work(message, record.offset)
+        progress.begin(work)
+        self._room.take(message.topic)
+        task = asyncio.create_task(self._work(work))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._room.set()
+        if self._freed is not None and self._paused and not self._freed.done():
+            self._freed.set_result(None)
 
-    async def _work(self, message: Message, progress: _Progress, offset: int) -> None:
+    async def _work(self, work: Work) -> None:
+        try:
+            if await self._is_handled(work.message):
+                work.ended()
+        finally:
+            self._room.leave(work.message.topic)
+
+    async def _is_handled(self, message: Message) -> bool:
+        """Tries until it is; False where this member stops: its offset stays uncommitted, it comes to a successor."""
         pause_s = HANDLER_PAUSE_S
         while True:
             try:
                 await self._handle(message)
             except Exception as error:
                 if self._stopping:
-                    return  # its offset stays uncommitted: it comes again to a successor
+                    return False
                 kind = type(error).__name__
                 if (held := self._seldom.held_back(f"{message.topic} {kind}")) is not None:
                     log.exception("a message's handler failed; it comes again", topic=message.topic, held_back=held)
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
                 pause_s = min(pause_s * 2, LONGEST_HANDLER_PAUSE_S)
             else:
-                progress.end(offset)
-                return
+                return True
 
     async def _commit(self) -> None:
         consumer = self._consumer
@@ -228,9 +272,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
 
     async def _check_stall(self) -> None:
         self._moved_at = time.monotonic()
-        if len(self._tasks) >= self._max:
-            return
-        if any((await self.lag()).values()):
+        full = self._room.full()
+        if any(waiting for topic, waiting in (await self.lag()).items() if topic not in full):
             raise BusUnavailable(reason="the group consumer does not move though there is something to read")
 
     async def lag(self) -> dict[str, int]:
@@ -274,6 +317,10 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
     @property
     def in_work(self) -> int:
         return len(self._tasks)
+
+    @property
+    def paused(self) -> list[str]:
+        return self._room.full()
 
 
 async def _stop(consumer: AIOKafkaConsumer) -> None:

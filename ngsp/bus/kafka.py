@@ -25,6 +25,7 @@ from aiokafka.structs import TopicPartition
 from ngsp.bus.base import Message, Topic
 from ngsp.bus.group import GroupMember
 from ngsp.bus.reach import Reach
+from ngsp.bus.room import Room
 from ngsp.errors import BusUnavailable
 from ngsp.messages import Headers
 from ngsp.seldom import Seldom
@@ -225,10 +226,16 @@ class KafkaBus:
         return Tail(consumer, topic, handle)
 
     async def work(
-        self, topics: Iterable[str], group: str, handle: Callable[[Message], Awaitable[None]], max_in_work: int
+        self,
+        topics: Iterable[str],
+        group: str,
+        handle: Callable[[Message], Awaitable[None]],
+        max_in_work: int,
+        limits: Mapping[str, int] | None = None,
     ) -> GroupMember:
         options = self._connection.options() | {"client_id": self._client_id}
-        member = GroupMember(options, self._reach, list(topics), group, handle, max_in_work)
+        names = list(topics)
+        member = GroupMember(options, self._reach, names, group, handle, Room(max_in_work, names, limits))
         await member.start()
         return member
 
@@ -295,6 +302,10 @@ class Tail:
     @property
     def in_work(self) -> int:
         return 0
+
+    @property
+    def paused(self) -> list[str]:
+        return []
 
     async def lag(self) -> dict[str, int]:
         return {}

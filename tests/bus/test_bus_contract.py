@@ -129,6 +129,114 @@ async def test_work_is_bounded_and_goes_on(bus: Bus) -> None:
     await member.stop(5)
 
 
+async def test_a_topic_whose_work_hangs_holds_up_no_other(bus: Bus) -> None:
+    """As much of it as may be is in work, the rest stays on the bus; it goes on when there is room again."""
+    slow, quick = await make_topic(bus, 2), await make_topic(bus, 2)
+    gate = asyncio.Event()
+    done: dict[str, int] = {slow: 0, quick: 0}
+    running, most = 0, 0
+
+    async def handle(message: Message) -> None:
+        nonlocal running, most
+        if message.topic == slow:
+            running += 1
+            most = max(most, running)
+            await gate.wait()
+            running -= 1
+        done[message.topic] += 1
+
+    member = await bus.work([slow, quick], f"hangs-{uuid.uuid4().hex[:8]}", handle, 8)
+    for number in range(40):
+        await bus.send(slow, [], b"%d" % number)
+    await until(lambda: running == 6, "all of the slow one that may be in work")
+    for number in range(40):
+        await bus.send(quick, [], b"%d" % number)
+    await until(lambda: done[quick] == 40, "the quick one to be done")
+    assert (member.in_work, member.paused, done[slow]) == (6, [slow], 0)
+    assert (await member.lag())[slow] == 34
+    gate.set()
+    await until(lambda: done[slow] == 40, "the slow one to be done")
+    assert (most, member.paused) == (6, [])
+    await member.stop(5)
+
+
+async def test_a_topic_has_the_limit_it_was_given(bus: Bus) -> None:
+    narrow, wide = await make_topic(bus), await make_topic(bus)
+    running: dict[str, int] = {narrow: 0, wide: 0}
+    gate = asyncio.Event()
+
+    async def handle(message: Message) -> None:
+        running[message.topic] += 1
+        await gate.wait()
+
+    limits = {narrow: 2}
+    member = await bus.work([narrow, wide], f"limits-{uuid.uuid4().hex[:8]}", handle, 8, limits)
+    for number in range(10):
+        for topic in (narrow, wide):
+            await bus.send(topic, [], b"%d" % number)
+    await until(lambda: running == {narrow: 2, wide: 6}, "two and six in work")
+    assert (member.in_work, member.paused) == (8, sorted([narrow, wide]))
+    gate.set()
+    await until(lambda: running == {narrow: 10, wide: 10}, "all to be done")
+    await member.stop(5)
+
+
+async def test_what_a_member_has_in_work_is_not_begun_again_when_another_joins(bus: Bus) -> None:
+    """The group shares its partitions anew; this member keeps its own, and reads again what it has not finished."""
+    topic, other = await make_topic(bus), await make_topic(bus)
+    group = f"joins-{uuid.uuid4().hex[:8]}"
+    gate = asyncio.Event()
+    begun: list[bytes] = []
+
+    async def handle(message: Message) -> None:
+        begun.append(message.value)
+        if message.value == b"hangs":
+            await gate.wait()
+
+    first = await bus.work([topic], group, handle, 4)
+    await bus.send(topic, [], b"hangs")
+    await until(lambda: begun == [b"hangs"], "the first message")
+    second = await bus.work([other], group, handle, 4)
+    await bus.send(other, [], b"joined")
+    await until(lambda: b"joined" in begun, "the second member to work")
+    await bus.send(topic, [], b"next")
+    await until(lambda: b"next" in begun, "what comes after it")
+    assert sorted(begun) == [b"hangs", b"joined", b"next"]
+    gate.set()
+
+    async def nothing_waits() -> bool:
+        return (await bus.lag({topic: group}))[topic] == 0
+
+    await until(nothing_waits, "everything finished and committed")
+    for member in (first, second):
+        await member.stop(5)
+
+
+async def test_what_was_paused_comes_to_the_successor(bus: Bus) -> None:
+    topic, other = await make_topic(bus), await make_topic(bus)
+    group = f"paused-{uuid.uuid4().hex[:8]}"
+    begun: list[bytes] = []
+
+    async def hangs(message: Message) -> None:
+        begun.append(message.value)
+        if message.value != b"0":
+            await asyncio.Event().wait()
+
+    member = await bus.work([topic, other], group, hangs, 4, {topic: 2})
+    for number in range(6):
+        await bus.send(topic, [], b"%d" % number)
+    await until(lambda: len(begun) == 3 and member.paused == [topic], "the topic to be paused")
+    await member.stop(0.1)
+    got: set[bytes] = set()
+
+    async def handle(message: Message) -> None:
+        got.add(message.value)
+
+    successor = await bus.work([topic, other], group, handle, 4)
+    await until(lambda: got == {b"%d" % number for number in range(1, 6)}, "all but the finished one")
+    await successor.stop(5)
+
+
 async def test_what_a_handler_failed_on_comes_again(bus: Bus) -> None:
     topic = await make_topic(bus)
     seen: list[bytes] = []

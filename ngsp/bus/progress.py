@@ -1,0 +1,39 @@
+"""What is in work of one partition, and up to where everything in it has ended."""
+
+from __future__ import annotations
+
+from ngsp.bus.base import Message
+
+
+class Work:
+    """One message in work. `progresses`: what waits for its end: more than one after its partition was lost and won."""
+
+    __slots__ = ("message", "offset", "progresses")
+
+    def __init__(self, message: Message, offset: int) -> None:
+        self.message, self.offset = message, offset
+        self.progresses: list[Progress] = []
+
+    def ended(self) -> None:
+        for progress in self.progresses:
+            progress.running.pop(self.offset, None)
+
+
+class Progress:
+    """Messages of one partition that are in work, from when it was assigned until it was taken away."""
+
+    __slots__ = ("committed", "next", "running")
+
+    def __init__(self) -> None:
+        self.running: dict[int, Work] = {}  # by offset, in order
+        self.next: int | None = None
+        self.committed: int | None = None
+
+    def begin(self, work: Work) -> None:
+        self.running[work.offset] = work
+        self.next = work.offset + 1
+        work.progresses.append(self)
+
+    def finished_prefix(self) -> int | None:
+        """The offset from which a successor must read, or None where nothing was read."""
+        return next(iter(self.running), self.next)

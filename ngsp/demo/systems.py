@@ -1,8 +1,9 @@
 """The providers' systems behind the sample adapters, as the demo runs them: small programs and databases.
 
-A program imports nothing of this project but its own folder and what such programs share (`adapters/soap_server`,
-`adapters/rest_server`); it takes `--ready-file PATH` and writes a JSON object there once it serves. A database is
-filled by `python -m MODULE --database-url URL`, which does nothing where the data are there already.
+A program imports nothing of this project but its own folder, what such programs share (`adapters/soap_server`,
+`adapters/rest_server`) and the synthetic people (`adapters/g01_population/citizens.py`); it takes `--ready-file PATH`
+and writes a JSON object there once it serves. A database is filled by `python -m MODULE --database-url URL`, which does
+nothing where the data are there already.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ ADAPTERS = {
     "g22-catalogue": "adapters.g22_catalogue.adapter",
     "g12-enterprise": "adapters.g12_enterprise.adapter",
     "g01-population": "adapters.g01_population.adapter",
+    "g01-driving-licence": "adapters.g01_driving_licence.adapter",
     "h41-civil-registry": "adapters.h41_civil_registry.adapter",
     "g24-insurance": "adapters.g24_insurance.adapter",
 }
@@ -59,6 +61,15 @@ PROGRAMS = (
             "NGSP_G01_POPULATION_URL": "url",
             "NGSP_G01_POPULATION_USERNAME": "username",
             "NGSP_G01_POPULATION_PASSWORD_FILE": "password_file",
+        },
+    ),
+    Program(
+        "driving-licences",
+        "adapters.g01_driving_licence.licence_server",
+        {
+            "NGSP_G01_LICENCE_URL": "url",
+            "NGSP_G01_LICENCE_USERNAME": "username",
+            "NGSP_G01_LICENCE_PASSWORD_FILE": "password_file",
         },
     ),
     Program(

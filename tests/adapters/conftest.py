@@ -31,3 +31,11 @@ async def insurance_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIte
     secret = tmp_path_factory.mktemp("insurance") / "secret"
     async with StandIn("adapters.g24_insurance.insurance_server", "--secret-file", str(secret)) as process:
         yield process
+
+
+@pytest.fixture(scope="session")
+async def licence_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StandIn]:
+    """One stand-in driving-licence database for the run."""
+    password = tmp_path_factory.mktemp("licences") / "password"
+    async with StandIn("adapters.g01_driving_licence.licence_server", "--password-file", str(password)) as process:
+        yield process

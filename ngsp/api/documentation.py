@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.openapi.utils import get_openapi
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from ngsp.api.front import PREFIX
+from ngsp.api.interface import interface
 from ngsp.errors import NotFound
-from ngsp.registry.openapi import exchange_operation
 from ngsp.text import language_of
 
 STATIC = Path(__file__).parent / "static" / "swagger-ui"
@@ -62,9 +60,7 @@ async def openapi(request: Request) -> JSONResponse:
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of the whole gateway, made once; the call, which is plain ASGI, is added by hand."""
+    """The OpenAPI 3.1 document of the whole gateway, made once."""
     if app.openapi_schema is None:
-        made = get_openapi(title=app.title, version=app.version, openapi_version="3.1.0", routes=app.routes)
-        made["paths"].setdefault(f"{PREFIX}{{provider}}/{{service}}/{{version}}", {})["post"] = exchange_operation()
-        app.openapi_schema = made
+        app.openapi_schema = interface(app)
     return app.openapi_schema

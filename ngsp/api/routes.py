@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI
 
+from ngsp import __version__
 from ngsp.api import (
     adapters,
     agreements,
@@ -19,6 +22,7 @@ from ngsp.api import (
     statistics,
     transactions,
 )
+from ngsp.api.interface import interface
 
 ROUTERS = (
     oauth.router,
@@ -40,3 +44,10 @@ ROUTERS = (
 def include(app: FastAPI) -> None:
     for router in ROUTERS:
         app.include_router(router)
+
+
+def described() -> dict[str, Any]:
+    """The OpenAPI document that every gateway serves, without a gateway."""
+    app = FastAPI(title="NGSP", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    include(app)
+    return interface(app)

@@ -42,6 +42,8 @@ from ngsp.errors import BodyTooLarge, Fault, MalformedHeader, MalformedParameter
 from ngsp.text import Text
 
 MAX_BODY_BYTES = 1_048_576
+PROBLEMS = "x-ngsp-problems"
+"""In a route's `openapi_extra`: statuses of refusals beyond those that any such route may answer with."""
 
 Authenticate = Callable[[Request], Coroutine[Any, Any, Any]]
 AUTHENTICATES = "ngsp_authenticates"

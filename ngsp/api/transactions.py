@@ -18,7 +18,7 @@ from ngsp.api.paging import Page, Paging
 from ngsp.api.parts import parts
 from ngsp.api.problems import response
 from ngsp.api.streaming import EventStream, open_stream
-from ngsp.api.strict import StrictRoute, single_header
+from ngsp.api.strict import PROBLEMS, StrictRoute, single_header
 from ngsp.errors import Internal, InvalidIdentifier, MalformedParameter, NgspError, NotFound
 from ngsp.messages import IDENTIFIER, MEMBER_CODE, SERVICE_NAME, TRANSACTION_ID, ServiceKey
 from ngsp.text import Text
@@ -37,7 +37,7 @@ _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d
 STATES = "accepted|delivered|succeeded|refused|failed|expired|unknown|resolved"
 
 
-class AgreementView(BaseModel):
+class AgreementReference(BaseModel):
     """`version` is null where a call that was refused only named the agreement."""
 
     id: str
@@ -57,7 +57,7 @@ class TransactionItem(BaseModel):
     provider: str | None
     service: str | None
     adapter: str | None
-    agreement: AgreementView | None
+    agreement: AgreementReference | None
     purpose: str | None
     officer: str | None
     dossier: str | None
@@ -125,7 +125,12 @@ async def read_transactions(request: Request, paging: Paging, wanted: Wanted, ca
     return _json({"items": [row.item() for row in page.rows], "next": page.next})
 
 
-@router.get("/stream", response_model=None, responses={200: {"content": {"text/event-stream": {}}}})
+@router.get(
+    "/stream",
+    response_model=None,
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    openapi_extra={PROBLEMS: [429]},
+)
 async def stream_transactions(
     request: Request,
     wanted: Wanted,
@@ -166,7 +171,12 @@ async def read_transaction(
     return _json(_document(view, reasons=only_member(caller, "auditor") is None), headers)
 
 
-@router.get("/{id}/reply", response_model=None, responses={200: {"content": {"application/json": {}}}})
+@router.get(
+    "/{id}/reply",
+    response_model=None,
+    responses={200: {"content": {"application/json": {}}}},
+    openapi_extra={PROBLEMS: [409, 410, 502, 504]},
+)
 async def read_reply(
     request: Request, id: TransactionPath, caller: Annotated[Caller, Depends(requires("exchange"))]
 ) -> Response:

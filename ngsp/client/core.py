@@ -214,7 +214,12 @@ class Core:
         state, wait_s = "", 0
         while True:
             prefer = {"Prefer": f"wait={wait_s}"} if wait_s else {}
-            answer = yield from self._asking.get(_address(id), budget, headers=prefer)
+            try:
+                answer = yield from self._asking.get(_address(id), budget, headers=prefer)
+            except ConnectionLost as error:
+                if budget.left_s() > 0:
+                    raise
+                raise StillUnderWay(id, state, language=self._asking.language) from error
             found = self._asking.read(answer, Transaction.read)
             if found.state != state:
                 state = found.state

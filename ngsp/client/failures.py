@@ -65,7 +65,10 @@ class NotUnderstood(CallError):
 
 
 class StillUnderWay(CallError):
-    """The caller's own deadline passed first. The submission goes on: wait for its `transaction` again."""
+    """The caller's own deadline passed first. The submission goes on: wait for its `transaction` again.
+
+    `state`: the last that was heard of it, empty where nothing was.
+    """
 
     text = Text("Giao dịch chưa có kết quả.", "The transaction has no outcome yet.")
 

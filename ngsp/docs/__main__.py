@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
+from ngsp.api.routes import described
 from ngsp.docs.errors import errors_page
 from ngsp.docs.settings import SKELETON, with_settings
 from ngsp.text import tr
@@ -17,7 +19,11 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
     """Each page's path and what it should hold."""
     operations = root / "docs" / "operations.md"
     written = operations.read_text("utf-8") if operations.exists() else SKELETON
-    return {root / "docs" / "errors.md": errors_page(), operations: with_settings(written)}
+    return {
+        root / "docs" / "errors.md": errors_page(),
+        root / "docs" / "openapi.json": json.dumps(described(), ensure_ascii=False, indent=1, sort_keys=True) + "\n",
+        operations: with_settings(written),
+    }
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:

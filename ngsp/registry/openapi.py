@@ -2,51 +2,89 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+from ngsp.messages import IDENTIFIER
 from ngsp.registry.model import Service
-from ngsp.registry.schemas import DIALECT, rewrite_references
+from ngsp.registry.problem_responses import (
+    PROBLEM_SCHEMA,
+    Wording,
+    problem_references,
+    problem_responses,
+    worded,
+)
+from ngsp.registry.schemas import DIALECT, of_what_is_left, rewrite_references
 from ngsp.text import LANGUAGES, Language, Text
 
-_PROBLEMS = {
-    "400": Text("Yêu cầu không đúng dạng", "Not a well-formed request"),
-    "401": Text("Chưa xác thực", "Not authenticated"),
-    "403": Text("Không được phép", "Not allowed"),
-    "404": Text("Nơi cung cấp không có bản ghi này", "The provider has no such record"),
-    "409": Text("Nơi cung cấp từ chối, hoặc khóa đang được xử lý", "Refused by the provider, or the key is in flight"),
-    "410": Text("Câu trả lời đã được xóa", "The reply was erased"),
-    "413": Text("Nội dung quá lớn", "The body is too large"),
-    "415": Text("Sai kiểu nội dung", "Another content type"),
-    "422": Text("Nội dung không đúng lược đồ", "The body does not fit the schema"),
-    "428": Text("Thiếu Idempotency-Key", "The Idempotency-Key is missing"),
-    "429": Text("Quá hạn mức", "Over the limit"),
-    "500": Text("Lỗi của nền tảng", "An error of the bus"),
-    "502": Text("Hệ thống cung cấp gặp lỗi", "The provider's system failed"),
-    "503": Text("Nền tảng đang bận, hoặc dịch vụ đang bảo trì", "The bus is busy, or the service in maintenance"),
-    "504": Text("Quá thời hạn", "No answer by the deadline"),
-}
+CALL_STATUSES = (400, 401, 403, 404, 406, 408, 409, 410, 413, 414, 415, 422, 428, 429, 431, 500, 502, 503, 504)
+"""What a call may be refused with."""
 
-PROBLEM_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "description": "RFC 9457",
-    "required": ["type", "title", "status", "code"],
-    "properties": {
-        "type": {"type": "string", "format": "uri-reference"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "instance": {"type": "string"},
-        "code": {"type": "string"},
-        "remedy": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
-            },
-        },
-    },
-}
+
+@dataclass(frozen=True, slots=True)
+class CallHeader:
+    """A request header of a call. `pattern`: the form that the front door takes."""
+
+    name: str
+    text: Text
+    example: str
+    pattern: str = ""
+
+
+CALL_HEADERS = (
+    CallHeader(
+        "Ngsp-Purpose",
+        Text("Mục đích, theo thỏa thuận", "A purpose of the agreement"),
+        "birth-registration",
+        IDENTIFIER.pattern,
+    ),
+    CallHeader(
+        "Ngsp-Agreement",
+        Text("Khi có nhiều thỏa thuận phù hợp", "Where several agreements fit"),
+        "0193517b-0000-7a11-9b22-0123456789ab",
+        "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+    ),
+    CallHeader(
+        "Ngsp-Officer", Text("Mã cán bộ yêu cầu", "The requesting officer"), "canbo-0017", "[A-Za-z0-9._@-]{1,64}"
+    ),
+    CallHeader(
+        "Ngsp-Dossier",
+        Text("Mã hồ sơ, được lưu cùng giao dịch", "The dossier, kept with the transaction"),
+        "000.00.00.H41-261121-0001",
+        r"[0-9A-Z.]{3,35}-\d{6}-\d{4,6}",
+    ),
+    CallHeader(
+        "Ngsp-Procedure",
+        Text("Mã thủ tục hành chính", "The administrative procedure"),
+        "1.001193",
+        r"\d\.\d{6}(?:\.[0-9A-Z.]{3,24})?",
+    ),
+    CallHeader(
+        "Ngsp-Consent",
+        Text(
+            "Mã đồng ý của công dân, khi thỏa thuận yêu cầu", "The citizen's consent, where the agreement asks for it"
+        ),
+        "dong-y/2026/0001",
+        "[A-Za-z0-9._:/-]{1,128}",
+    ),
+    CallHeader(
+        "Idempotency-Key",
+        Text("Khóa chống lặp: gửi lại thì không làm lại", "Makes a repeat safe: it is never done twice"),
+        "5f0c6a1e-6f0e-4a57-9a0e-0c8a7b1d2e3f",
+        r"[\x21-\x7e]{1,255}",
+    ),
+    CallHeader(
+        "Prefer",
+        Text("wait=N (giây) hoặc respond-async", "wait=N (seconds) or respond-async"),
+        "wait=5",
+    ),
+    CallHeader(
+        "traceparent",
+        Text("Ngữ cảnh theo vết W3C", "W3C Trace Context"),
+        "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01",
+    ),
+    CallHeader("Accept-Language", Text("vi hoặc en", "vi or en"), "vi"),
+)
 
 
 def service_openapi(service: Service, base_url: str, language: Language = "vi") -> dict[str, Any]:
@@ -76,9 +114,10 @@ def service_openapi(service: Service, base_url: str, language: Language = "vi") 
             },
             "schemas": {
                 "Request": _embedded(service.request_schema.document, "Request"),
-                "Reply": _embedded(service.reply_schema.document, "Reply"),
+                "Reply": _embedded(of_what_is_left(service.reply_schema.document), "Reply"),
                 "Problem": PROBLEM_SCHEMA,
             },
+            "responses": problem_responses(language),
         },
     }
 
@@ -100,16 +139,13 @@ def _operation(service: Service, language: Language) -> dict[str, Any]:
         for number, example in enumerate(service.examples, 1)
         if "reply" in example
     }
-    accepted = {
-        "description": Text("Đã tiếp nhận; theo dõi tại Location", "Accepted; followed up at Location").in_(language),
-        "headers": {name: {"schema": {"type": "string"}} for name in ("Location", "Retry-After", "Ngsp-Transaction")},
-    }
     answered = {
-        "description": Text("Câu trả lời", "The reply").in_(language),
-        "headers": {"Ngsp-Transaction": {"schema": {"type": "string", "format": "uuid"}}},
+        "description": worded(_REPLY, language),
+        "headers": _answer_headers("Ngsp-Transaction", wording=language),
         "content": {"application/json": _content("Reply", replies)},
     }
-    successes = {"202": accepted} if submission else {"200": answered, "202": accepted}
+    # Of a submission: a repeat under the same key is answered with the stored outcome.
+    successes = {"200": answered, "202": _accepted(language)}
     return {
         "operationId": f"{service.key.name}-{service.key.version}",
         "summary": service.title.in_(language),
@@ -118,7 +154,38 @@ def _operation(service: Service, language: Language) -> dict[str, Any]:
         "x-ngsp-max-body-bytes": service.max_body_bytes,
         "parameters": _headers(submission, service.officer_required, language),
         "requestBody": {"required": True, "content": {"application/json": _content("Request", requests)}},
-        "responses": successes | {status: _problem(text, language) for status, text in _PROBLEMS.items()},
+        "responses": successes | problem_references(*CALL_STATUSES),
+    }
+
+
+_REPLY = Text(
+    "Câu trả lời, chỉ gồm các trường mà thỏa thuận cấp: trường nào cũng có thể vắng",
+    "The reply, with the fields that the agreement grants: any of them may be missing",
+)
+
+
+def _accepted(wording: Wording) -> dict[str, Any]:
+    text = Text("Đã tiếp nhận bền vững; theo dõi tại Location", "Durably accepted; followed up at Location")
+    headers = _answer_headers("Ngsp-Transaction", "Location", "Retry-After", wording=wording)
+    return {"description": worded(text, wording), "headers": headers}
+
+
+_ANSWER_HEADERS: dict[str, tuple[Text, dict[str, Any]]] = {
+    "Ngsp-Transaction": (Text("Mã giao dịch", "The transaction"), {"type": "string", "format": "uuid"}),
+    "Location": (
+        Text("Nơi theo dõi giao dịch", "Where the transaction is followed"),
+        {"type": "string", "format": "uri-reference"},
+    ),
+    "Retry-After": (Text("Số giây nên chờ", "Seconds to wait"), {"type": "integer", "minimum": 1}),
+}
+
+
+def _answer_headers(*names: str, wording: Wording) -> dict[str, Any]:
+    """Headers that a good answer always has."""
+    return {
+        name: {"description": worded(text, wording), "required": True, "schema": schema}
+        for name, (text, schema) in _ANSWER_HEADERS.items()
+        if name in names
     }
 
 
@@ -133,56 +200,65 @@ def _example(example: dict[str, Any], part: str, language: Language) -> dict[str
     return {**summary, "value": example[part]}
 
 
-def _problem(text: Text, language: Language) -> dict[str, Any]:
-    return {
-        "description": text.in_(language),
-        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
-
-
 def exchange_operation() -> dict[str, Any]:
     """The call of any service, for the document of the whole gateway; each service's own document is exact."""
-    names = ("provider", "service", "version")
-    path = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
-    anything: dict[str, Any] = {"application/json": {"schema": {}}}
-    transaction = {"Ngsp-Transaction": {"schema": {"type": "string", "format": "uuid"}}}
-    problem = {"description": "RFC 9457", "content": {"application/problem+json": {"schema": PROBLEM_SCHEMA}}}
+    places = {"provider": "G22", "service": "administrative-units", "version": "v1"}
+    path = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, "example": example}
+        for name, example in places.items()
+    ]
+    request = {"schema": {}, "examples": {"unit": {"summary": "G22/administrative-units/v1", "value": _UNIT}}}
+    reply = {"schema": {}, "examples": {"unit": {"summary": "G22/administrative-units/v1", "value": _UNITS}}}
+    answered = {
+        "description": worded(_REPLY, "both"),
+        "headers": _answer_headers("Ngsp-Transaction", wording="both"),
+        "content": {"application/json": reply},
+    }
     return {
         "operationId": "call-service",
         "tags": ["exchange"],
         "summary": "Gọi dịch vụ / Call a service",
         "description": "Lược đồ của từng dịch vụ / Each service's schemas: `/v1/services/{p}/{s}/{v}/openapi.json`.",
         "security": [{"oauth2": ["exchange"]}],
-        "parameters": [*path, *_headers(False, False, "en")],
-        "requestBody": {"required": True, "content": anything},
-        "responses": {
-            "200": {"description": "The reply", "headers": transaction, "content": anything},
-            "202": {"description": "Accepted; see Location", "headers": transaction},
-        }
-        | dict.fromkeys(_PROBLEMS, problem),
+        "parameters": [*path, *_headers(False, False, "both")],
+        "requestBody": {"required": True, "content": {"application/json": request}},
+        "responses": {"200": answered, "202": _accepted("both")} | problem_references(*CALL_STATUSES),
     }
 
 
-def _headers(submission: bool, officer_required: bool, language: Language) -> list[dict[str, Any]]:
-    headers = (
-        ("Ngsp-Purpose", True, Text("Mục đích, theo thỏa thuận", "A purpose of the agreement")),
-        ("Ngsp-Agreement", False, Text("Khi có nhiều thỏa thuận phù hợp", "Where several agreements fit")),
-        ("Ngsp-Officer", officer_required, Text("Mã cán bộ yêu cầu", "The requesting officer")),
-        ("Ngsp-Dossier", False, Text("Mã hồ sơ", "The dossier")),
-        ("Ngsp-Procedure", False, Text("Mã thủ tục hành chính", "The administrative procedure")),
-        ("Ngsp-Consent", False, Text("Khi thỏa thuận yêu cầu", "Where the agreement asks for it")),
-        ("Idempotency-Key", submission, Text("Khóa chống gửi trùng", "Makes a repeat safe")),
-        ("Prefer", False, Text("wait=N hoặc respond-async", "wait=N or respond-async")),
-        ("traceparent", False, Text("Ngữ cảnh theo vết W3C", "W3C trace context")),
-        ("Accept-Language", False, Text("vi hoặc en", "vi or en")),
-    )
-    return [
+_UNIT: dict[str, Any] = {"code": "17920"}
+_UNITS: dict[str, Any] = {
+    "units": [
         {
-            "name": name,
-            "in": "header",
-            "required": required,
-            "description": text.in_(language),
-            "schema": {"type": "string", **({"enum": list(LANGUAGES)} if name == "Accept-Language" else {})},
+            "code": "17920",
+            "name": "Phường Vinh Hưng",
+            "level": "commune",
+            "type": "phường",
+            "province": {"code": "40", "name": "Nghệ An"},
         }
-        for name, required, text in headers
-    ]
+    ],
+    "total": 1,
+    "next": None,
+}
+
+
+def _headers(submission: bool, officer_required: bool, wording: Wording) -> list[dict[str, Any]]:
+    required = {"Ngsp-Purpose": True, "Ngsp-Officer": officer_required, "Idempotency-Key": submission}
+    found = []
+    for header in CALL_HEADERS:
+        schema: dict[str, Any] = {"type": "string"}
+        if header.name == "Accept-Language":
+            schema["enum"] = list(LANGUAGES)
+        if header.pattern:
+            schema["pattern"] = f"^(?:{header.pattern})$"
+        found.append(
+            {
+                "name": header.name,
+                "in": "header",
+                "required": required.get(header.name, False),
+                "description": worded(header.text, wording),
+                "schema": schema,
+                "example": header.example,
+            }
+        )
+    return found

@@ -215,3 +215,32 @@ def rewrite_references(schema: Any, root: str) -> Any:
         else:
             moved[word] = rewrite_references(value, root) if word in _SINGLES else value
     return moved
+
+
+_OF_WHOLE = frozenset(
+    (
+        *("required", "dependentRequired", "dependentSchemas", "minProperties", "minItems", "contains", "minContains"),
+        *("maxContains", "not", "if", "then", "else", "unevaluatedProperties", "unevaluatedItems"),
+    )
+)
+"""What a value may keep only while it is whole."""
+
+
+def of_what_is_left(schema: Any) -> Any:
+    """A schema that takes whatever an agreement's fields leave of a value of `schema`: wider, and never narrower."""
+    if not isinstance(schema, dict):
+        return schema
+    wider: dict[str, Any] = {}
+    for word, value in schema.items():
+        if word in _OF_WHOLE:
+            continue
+        # Of two branches that were apart, less than the whole may fit both.
+        kept = "anyOf" if word == "oneOf" and "anyOf" not in schema else word
+        if word in _MAPS and isinstance(value, dict):
+            wider[kept] = {name: of_what_is_left(below) for name, below in value.items()}
+        elif word in _LISTS and isinstance(value, list):
+            if word != "oneOf" or kept == "anyOf":
+                wider[kept] = [of_what_is_left(below) for below in value]
+        else:
+            wider[kept] = of_what_is_left(value) if word in _SINGLES else value
+    return wider

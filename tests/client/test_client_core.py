@@ -213,6 +213,16 @@ def test_a_wait_grows_and_keeps_the_deadline() -> None:
     assert scene.now_s <= 1_008.5
 
 
+def test_an_answer_that_comes_too_late_for_the_caller_is_a_deadline_too() -> None:
+    scene = play(token(), ConnectionLost(), each_s=5.0)
+    with pytest.raises(errors.StillUnderWay) as told:
+        scene.run(scene.core().wait(TRANSACTION, 8.0, None))
+    assert (told.value.transaction, told.value.state) == (TRANSACTION, "")
+    scene = play(token(), *[ConnectionLost()] * 5, each_s=0.5)
+    with pytest.raises(ConnectionLost):
+        scene.run(scene.core().wait(TRANSACTION, 60.0, None))
+
+
 def test_a_bus_that_does_not_wait_is_not_asked_without_pause() -> None:
     states = [answer(200, transaction(state), retry_after="1") for state in ("accepted", "delivered", "delivered")]
     scene = play(token(), *states, answer(200, transaction("succeeded")), answer(200, {"did": "it"}))

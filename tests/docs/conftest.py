@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,11 +24,19 @@ STOP_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """A running demo. `folder` holds `data/demo`, as the project's own folder does; `output`: what it printed."""
+    """A running demo. `folder` holds `data/demo`, as the project's own folder does; `output`: what it printed.
+
+    `described`: what it wrote for scripts, `demo.json`.
+    """
 
     folder: Path
     base_url: str
     output: tuple[str, ...]
+    described: dict[str, Any]
+
+    def secret(self, client: str) -> str:
+        found: str = next(each["secret"] for each in self.described["clients"] if each["id"] == client)
+        return found
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +63,7 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
     try:
         await until(stays_up, "the demo is up", START_TIMEOUT_S)
         described = json.loads((folder / "data" / "demo" / "demo.json").read_text("utf-8"))
-        yield Demo(folder, described["base_url"], tuple(printed.read_text("utf-8").splitlines()))
+        yield Demo(folder, described["base_url"], tuple(printed.read_text("utf-8").splitlines()), described)
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)

@@ -22,6 +22,7 @@ from ngsp.config import Settings
 from ngsp.local.postgres import LocalPostgres
 from ngsp.registry.apply import run_apply
 from ngsp.transactions import entry
+from tests.support import described
 from tests.support.registry import settings_for, temporary_database
 from tests.support.waiting import until
 
@@ -284,7 +285,12 @@ async def _running(
             running(
                 door, limits=limits, on_refusal=door.refused_below, drain=door.drain, turn_away=door.turn_away
             ) as base_url,
-            httpx.AsyncClient(base_url=base_url, timeout=30, limits=httpx.Limits(max_connections=None)) as http,
+            httpx.AsyncClient(
+                base_url=base_url,
+                timeout=30,
+                limits=httpx.Limits(max_connections=None),
+                event_hooks={"response": [described.hold]},
+            ) as http,
         ):
             yield Rig(base_url, door, settings, provider, http, rows, secrets)
     finally:

@@ -26,6 +26,7 @@ from ngsp.registry.change import Actor
 from ngsp.registry.documents import ClientDocument, MemberDocument
 from ngsp.registry.store import Registry
 from ngsp.vault import Vault
+from tests.support import described
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -212,7 +213,11 @@ async def running_rig(server: LocalPostgres) -> AsyncIterator[Rig]:
             app.include_router(module.router)
         app.state.parts = _Parts(settings, registry, tokens)
         http = await stack.enter_async_context(
-            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
+            httpx.AsyncClient(
+                transport=httpx.ASGITransport(app),
+                base_url="http://gateway",
+                event_hooks={"response": [described.hold]},
+            )
         )
         rig = Rig(url, engine, registry, tokens, http)
         await put_members(registry)

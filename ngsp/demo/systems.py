@@ -18,6 +18,7 @@ ADAPTERS = {
     "g01-driving-licence": "adapters.g01_driving_licence.adapter",
     "h41-civil-registry": "adapters.h41_civil_registry.adapter",
     "g24-insurance": "adapters.g24_insurance.adapter",
+    "g12-customs": "adapters.g12_customs.adapter",
 }
 """Adapter and its client → what `ngsp adapter run` is given."""
 
@@ -81,6 +82,7 @@ PROGRAMS = (
             "NGSP_G24_INSURANCE_SECRET_FILE": "secret_file",
         },
     ),
+    Program("customs", "adapters.g12_customs.customs_office", {"NGSP_G12_CUSTOMS_FOLDER": "folder"}),
 )
 DATABASES = (Database("h41_registry", "NGSP_H41_DATABASE_URL"),)
 PROVIDER_DATABASE = "h41_registry"

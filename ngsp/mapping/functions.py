@@ -222,6 +222,13 @@ def without_nulls(value: Any) -> Any:
     return [without_nulls(below) for below in value] if isinstance(value, list) else value
 
 
+def find(items: list[Any] | None, name: str, value: Any) -> Any:
+    """The first object among `items` whose member `name` is `value`; null where there is none."""
+    if not items or value is None:
+        return None
+    return next((item for item in items if isinstance(item, dict) and item.get(name) == value), None)
+
+
 OURS: dict[str, Ours] = {
     "iso_date": Ours(iso_date, "iso_date(body.NGAY, 'dd/MM/yyyy')", 2, 2, 1, pattern),
     "vn_date": Ours(vn_date, "vn_date(payload.ngay, 'dd/MM/yyyy')", 2, 2, 1, pattern),
@@ -233,6 +240,7 @@ OURS: dict[str, Ours] = {
     "upper": Ours(upper, "upper(payload.ten)"),
     "lower": Ours(lower, "lower(payload.ten)"),
     "lookup": Ours(lookup, "lookup('loai-hinh', body.LOAI_HINH)", 2, 3, 0, _table),
+    "find": Ours(find, "find(body, 'SO_TK', payload.soToKhai)", 3, 3),
     "identity_parts": Ours(identity_parts, "identity_parts(payload.SoDinhDanh).sex"),
     "without_nulls": Ours(without_nulls, "without_nulls({a: body.A})"),
 }

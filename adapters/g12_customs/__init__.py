@@ -1,0 +1,1 @@
+"""Customs declarations of Bộ Tài chính (G12), by files."""

@@ -1,9 +1,9 @@
 """The providers' systems behind the sample adapters, as the demo runs them: small programs and databases.
 
-A program imports nothing of this project but its own folder, what such programs share (`adapters/soap_server`,
-`adapters/rest_server`) and the synthetic people (`adapters/g01_population/citizens.py`); it takes `--ready-file PATH`
-and writes a JSON object there once it serves. A database is filled by `python -m MODULE --database-url URL`, which does
-nothing where the data are there already.
+A program imports nothing of this project but its own folder, what such programs share (`adapters/stand_in`,
+`adapters/rest_server`, `adapters/soap_server`) and the synthetic people (`adapters/g01_population/citizens.py`); it
+takes `--ready-file PATH` and writes a JSON object there once it serves. A database is filled by `python -m MODULE
+--database-url URL`, which does nothing where the data are there already.
 """
 
 from __future__ import annotations

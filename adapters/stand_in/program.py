@@ -1,4 +1,4 @@
-"""The command line that the stand-ins of providers' systems share.
+"""The command line of a stand-in.
 
 Each prints one JSON line when it serves, and ends with 0 on SIGTERM or SIGINT. Its secret is made anew where no file
 has one yet: it is never the same on two machines.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from adapters.g12_customs.customs_office.declarations import batches
 from adapters.g12_customs.customs_office.office import Office
-from adapters.stand_in import ending, tell
+from adapters.stand_in.program import ending, tell
 
 LOOK_EVERY_S = 0.1
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 import structlog
 from pydantic import BaseModel, ValidationError
 
@@ -35,6 +36,7 @@ from ngsp.adapter.definition import (
     Unavailable,
 )
 from ngsp.adapter.manifest import ManifestError, ServiceManifest
+from ngsp.adapter.memory import Memory
 from ngsp.adapter.models import Part, mistake, mistakes
 from ngsp.adapter.outcomes import Kind, Rule, decide
 from ngsp.mapping import Expression, MappingError, Root, Shape, Template
@@ -67,6 +69,7 @@ log = structlog.get_logger(__name__)
 class _Answering(Part):
     reply: Shape | None = None
     outcomes: tuple[Rule, ...] = ()
+    cache_s: Expression | None = None
 
 
 def declare(adapter: Adapter, source: Source) -> None:
@@ -78,7 +81,8 @@ def declare(adapter: Adapter, source: Source) -> None:
     for index, service in enumerate(adapter.manifest.services):
         place = f"/services/{index}"
         if service.call is None and service.declares:
-            reading.wrong(f"{place}/{'reply' if 'reply' in service.model_fields_set else 'outcomes'}", _NO_CALL)
+            said = next(name for name in ("reply", "outcomes", "cache_s") if name in service.model_fields_set)
+            reading.wrong(f"{place}/{said}", _NO_CALL)
         elif service.call is not None and adapter.manifest.backend is None:
             reading.wrong(f"{place}/call", _NO_BACKEND)
         elif service.call is not None:
@@ -100,6 +104,11 @@ _NO_ID = Text(
     "nếu hệ thống không nhận mã, ghi effect: uncertain.",
     "A submission with effect idempotent must pass the transaction's id: use id, such as "
     "headers: {Idempotency-Key: id}; where the system honours none, write effect: uncertain.",
+)
+
+_NO_CACHE = Text(
+    "Chỉ nhớ được câu trả lời của dịch vụ tra cứu mà call chỉ dùng payload: hãy bỏ cache_s.",
+    "Only replies of a query whose call reads nothing but payload can be given again: leave cache_s out.",
 )
 
 
@@ -147,7 +156,11 @@ class _Reading:
 
     def function(self, place: str, service: ServiceManifest, common: tuple[Rule, ...]) -> Serve | None:
         """The function of the service at `place`; None where something is wrong with it. `common`: rules of all."""
-        written = {name: getattr(service, name) for name in ("reply", "outcomes") if name in service.model_fields_set}
+        written = {
+            name: getattr(service, name)
+            for name in ("reply", "outcomes", "cache_s")
+            if name in service.model_fields_set
+        }
         call = self.read(self.kind.Call, service.call, CALL_ROOT, f"{place}/call") if self.kind else None
         answers = self.read(_Answering, written, ANSWER_ROOT, place)
         if self.kind is None or call is None or answers is None:
@@ -166,8 +179,11 @@ class _Reading:
         except Wrong as error:
             self.wrong(f"{place}/call" + pointer(error.path), error.text)
             return None
+        if answers.cache_s is not None and (service.mode != "query" or not _reads(call) <= {"payload"}):
+            self.wrong(f"{place}/cache_s", _NO_CACHE)
         answers = answers.model_copy(update={"outcomes": answers.outcomes + common})
-        return Declared(self.backend, operation, service, answers, self._adapter.replies)
+        memory = Memory() if answers.cache_s is not None else None
+        return Declared(self.backend, operation, service, answers, self._adapter.replies, memory)
 
 
 def _reads(value: Any) -> frozenset[str]:
@@ -195,6 +211,8 @@ class Declared:
     answers: _Answering
     by_function: Mapping[str, ReplyFunction]
     """The adapter's functions that make replies, by service path."""
+    memory: Memory | None = None
+    """Where the manifest has `cache_s`."""
 
     @property
     def repeatable(self) -> bool:
@@ -207,8 +225,28 @@ class Declared:
         return 1 if self.service.effect == "transactional" else self.backend.config.retry.attempts
 
     async def __call__(self, request: Request) -> object:
+        if self.memory is None:
+            return self._replied(request, await self._asked(request, request.payload))
+        known = self.memory.find(request.body)
+        if known is not None:
+            return known
+        answer = await self._asked(request, request.payload)
+        reply = self._replied(request, answer)
+        body = reply if isinstance(reply, bytes) else orjson.dumps(reply)
+        self.memory.keep(request.body, body, self._holds_s(request, answer))
+        return body
+
+    def _holds_s(self, request: Request, answer: Answer) -> float:
+        """How long the reply holds, by what the system says; not at all where it says nothing that is a number."""
+        assert self.answers.cache_s is not None
+        try:
+            found = self.answers.cache_s(_root(answer, request.payload, request.id))
+        except MappingError:
+            return 0.0
+        return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else 0.0
+
+    def _replied(self, request: Request, answer: Answer) -> object:
         payload = request.payload
-        answer = await self._asked(request, payload)
         if (make := self.by_function.get(request.envelope.service)) is not None:
             return make(answer, request)
         if self.answers.reply is None:
@@ -234,9 +272,8 @@ class Declared:
             except (Unavailable, Failed, Interrupted) as error:
                 if error.code in self.backend.patient_codes:
                     raise
-                if error.code != LEFT_ALONE:  # that it is left alone was said when it began
-                    place, kind = self.service.service, type(error).__name__
-                    log.warning("a back end failed", service=place, error=kind, code=error.code, transaction=request.id)
+                place, kind = self.service.service, type(error).__name__
+                log.warning("a back end failed", service=place, error=kind, code=error.code, transaction=request.id)
                 wait_s = self.backend.config.retry.wait_s * random.uniform(0.5, 1.5)
                 again = isinstance(error, Unavailable) and error.code not in _NO_RETRY
                 if not left or not again or request.remaining_s() < wait_s + FAIR_CALL_S:

@@ -44,6 +44,7 @@ class ServiceManifest(Part):
     """One service as the adapter's author declares it. `deadline_s`: how long a call or submission may wait.
 
     `max_in_work`: requests for this service in work at once in one process, within the process's own bound.
+    `cache_s`: seconds for which a reply may be given again to the same request, an expression.
     `call`, `reply`, `outcomes`: what the back end is asked, and what its answer means, as written; read by
     `ngsp.adapter.declared`.
     """
@@ -65,11 +66,12 @@ class ServiceManifest(Part):
     call: dict[str, Any] | None = None
     reply: Any = None
     outcomes: list[dict[str, Any]] = Field(default_factory=list)
+    cache_s: str | None = None
 
     @property
     def declares(self) -> bool:
         """Whether something of its function is declared here."""
-        return bool({"call", "reply", "outcomes"} & self.model_fields_set)
+        return bool({"call", "reply", "outcomes", "cache_s"} & self.model_fields_set)
 
 
 class Manifest(Part):

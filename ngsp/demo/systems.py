@@ -19,6 +19,7 @@ ADAPTERS = {
     "h41-civil-registry": "adapters.h41_civil_registry.adapter",
     "g24-insurance": "adapters.g24_insurance.adapter",
     "g12-customs": "adapters.g12_customs.adapter",
+    "g12-tax": "adapters.g12_tax.adapter",
 }
 """Adapter and its client → what `ngsp adapter run` is given."""
 
@@ -83,6 +84,15 @@ PROGRAMS = (
         },
     ),
     Program("customs", "adapters.g12_customs.customs_office", {"NGSP_G12_CUSTOMS_FOLDER": "folder"}),
+    Program(
+        "tax",
+        "adapters.g12_tax.tax_server",
+        {
+            "NGSP_G12_TAX_URL": "url",
+            "NGSP_G12_TAX_CLIENT_ID": "client_id",
+            "NGSP_G12_TAX_SECRET_FILE": "secret_file",
+        },
+    ),
 )
 DATABASES = (Database("h41_registry", "NGSP_H41_DATABASE_URL"),)
 PROVIDER_DATABASE = "h41_registry"

@@ -39,3 +39,11 @@ async def licence_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncItera
     password = tmp_path_factory.mktemp("licences") / "password"
     async with StandIn("adapters.g01_driving_licence.licence_server", "--password-file", str(password)) as process:
         yield process
+
+
+@pytest.fixture(scope="session")
+async def tax_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StandIn]:
+    """One stand-in for the run: Adapter of tax obligations."""
+    secret = tmp_path_factory.mktemp("g12-tax") / "secret"
+    async with StandIn("adapters.g12_tax.tax_server", "--secret-file", str(secret)) as process:
+        yield process

@@ -1,0 +1,1 @@
+"""Tax obligations (Bộ Tài chính, G12)."""

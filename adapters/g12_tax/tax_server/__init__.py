@@ -1,0 +1,1 @@
+"""Stand-in for the tax authority's system."""

@@ -73,6 +73,34 @@ def new(
 
 @adapter_app.command(
     help=tr(
+        "Xem các thao tác của một WSDL; từ một địa chỉ thì chép nó và các tệp nó dùng về thư mục.",
+        "Show the operations of a WSDL; from an address, copy it with the files that it uses into a folder.",
+    )
+)
+def wsdl(
+    source: Annotated[str, typer.Argument(help=tr("Tệp hoặc địa chỉ http(s).", "File or http(s) address."))],
+    into: Annotated[Path, typer.Option(help=tr("Thư mục để chép vào.", "Folder to copy it into."))] = Path(),
+) -> None:
+    from ngsp.adapter.addresses import Addresses
+    from ngsp.adapter.backends.wsdl import Wsdl
+    from ngsp.adapter.backends.wsdl_copy import copy_wsdl
+    from ngsp.text import Wrong
+
+    file = Path(source)
+    with _usable():
+        if "://" in source:
+            file, *others = copy_wsdl(source, into, Addresses.of(os.environ.get))
+            for written in (file, *others):
+                typer.echo(f"+ {written}")
+        try:
+            for line in Wsdl(file, file.parent).described():
+                typer.echo(line)
+        except Wrong as error:
+            raise fail(f"{file}: {tr(error.text.vi, error.text.en)}", UNUSABLE) from None
+
+
+@adapter_app.command(
+    help=tr(
         "Kiểm tra bản khai, lược đồ, ví dụ, ánh xạ, và tương thích với bản đã đăng ký.",
         "Check manifest, schemas, examples, mapping, and compatibility with what is registered.",
     )

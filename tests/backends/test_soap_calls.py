@@ -130,6 +130,36 @@ async def test_the_username_token_is_one_that_a_guard_lets_in_once(
             guard.check(sent[0])
 
 
+@pytest.mark.parametrize("block", ["Who", "{urn:other}Auth"])
+async def test_credentials_in_a_header_block_of_the_systems_own(server: Scripted, folder: Path, block: str) -> None:
+    (folder / "key").write_text("bí mật <&>\n", "utf-8")
+    security = f"security: {{block: '{block}', values: {{app: ngsp, key: {{file: key}}}}}}\n"
+    server.answer = always(answer(values("<v:needed/>")))
+    bare = "call: {operation: Echo, arguments: {needed: payload.text}}"
+    async with served(folder, manifest(BACKEND + security, bare), URL=server.url) as door:
+        await door.answer({"text": "a"})
+    namespace = "urn:other" if block.startswith("{") else "urn:test:wsdl"
+    (sent,) = etree.fromstring(server.asked[0].body).find(f"{{{SOAP_11}}}Header")
+    assert [(each.tag, each.text) for each in sent] == [
+        (f"{{{namespace}}}app", "ngsp"),
+        (f"{{{namespace}}}key", "bí mật <&>"),
+    ]
+
+
+async def test_header_blocks_that_the_wsdl_does_not_know(server: Scripted, folder: Path) -> None:
+    server.answer = always(answer(values("<v:needed/>")))
+    headers = "headers: {'{http://www.w3.org/2005/08/addressing}MessageID': \"join(':', ['urn', id])\", "
+    headers += "'{urn:o}Who': {app: {name: purpose, tags: payload.tags, none: payload.none}}}\n"
+    bare = "call: {operation: Echo, arguments: {needed: payload.text}}"
+    async with served(folder, manifest(BACKEND + headers, bare), URL=server.url) as door:
+        await door.answer({"text": "a", "tags": [1, True]})
+    first, second = etree.fromstring(server.asked[0].body).find(f"{{{SOAP_11}}}Header")
+    assert first.text.startswith("urn:0")
+    assert [(etree.QName(each).localname, each.text) for each in second.iter()] == [
+        *(("Who", None), ("app", None), ("name", "test"), ("tags", "1"), ("tags", "true")),
+    ]
+
+
 @pytest.mark.parametrize(
     ("given", "status", "code"),
     [
@@ -232,7 +262,14 @@ async def test_a_type_within_itself_may_go_as_deep_as_the_parser_lets_it(
         (BACKEND, "call: {operation: Eco}", 20, "no operation 'Eco': there is Echo, Note, Two"),
         (BACKEND, "call: {operation: Two, arguments: {one: id}}", 20, "several parts in its body"),
         (BACKEND, ECHO.replace("needed", "neded"), 20, "/services/0/call/arguments/neded: The WSDL has no 'neded'"),
-        (BACKEND, "call: {operation: Echo, arguments: {needed: id}, headers: {What: {}}}", 20, "no header 'What'"),
+        (
+            BACKEND,
+            "call: {operation: Echo, arguments: {needed: id}, headers: {What: {}}}",
+            20,
+            "no header 'What' here: there is Who",
+        ),
+        (BACKEND + "headers: {Wo: {app: id}}", ECHO, 8, "no header 'Wo' here"),
+        (BACKEND + "security: {block: Wo, values: {app: a}}", ECHO, 8, "no header 'Wo' here"),
         (
             BACKEND,
             ECHO.replace("app", "ap"),

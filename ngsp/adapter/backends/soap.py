@@ -7,7 +7,7 @@ The WSDL and its schemas are read by zeep, once, when the manifest is loaded; me
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -19,7 +19,7 @@ from ngsp.adapter.backends import envelope
 from ngsp.adapter.backends.base import Answer, Attempt, Backend, Operation, Setting
 from ngsp.adapter.backends.http import HttpClient, HttpConfig, Response
 from ngsp.adapter.backends.wsdl import Wsdl
-from ngsp.adapter.backends.xsd import Read, Write
+from ngsp.adapter.backends.xsd import Read, Write, untyped_writer
 from ngsp.adapter.definition import Failed
 from ngsp.adapter.manifest import ServiceManifest
 from ngsp.adapter.models import Part
@@ -42,25 +42,44 @@ def _wsdl_beside(value: Any, info: ValidationInfo) -> Any:
     raise Wrong(Text("Phải là tên tệp WSDL cạnh bản khai.", "Must be the name of a WSDL file beside the manifest."))
 
 
-class SecurityConfig(Part):
+class TokenSecurity(Part):
     """WS-Security UsernameToken. `digest`: PasswordDigest with nonce and time, otherwise PasswordText."""
 
+    kind: Literal["username-token"]
     username: Plain
     password: Reference
     digest: bool = False
 
 
+class HeaderSecurity(Part):
+    """A header block of the system's own with credentials in it. `block`: as a name in `headers`."""
+
+    kind: Literal["header"]
+    block: str
+    values: Annotated[dict[str, Plain], Field(min_length=1)]
+
+
+def _kind_of(value: Any) -> Any:
+    if isinstance(value, dict) and "kind" not in value:
+        return value | {"kind": "header" if "block" in value else "username-token"}
+    return value
+
+
+Security = Annotated[TokenSecurity | HeaderSecurity | None, Field(discriminator="kind"), BeforeValidator(_kind_of)]
+
+
 class SoapConfig(HttpConfig):
     """`url`: where messages go, whatever address the WSDL has. `service`, `port`: of the WSDL, where it has several.
 
-    `headers`: header blocks of every operation that has them in the WSDL, as in a call, which may replace them.
+    `headers`: header blocks of every operation, as in a call, which may replace them: by their part's name, for the
+    operations that have it in the WSDL, or as `{namespace}Name`, for all.
     """
 
     kind: Literal["soap"]
     wsdl: Annotated[Wsdl, BeforeValidator(_wsdl_beside)]
     service: str | None = None
     port: Annotated[str | None, Field(validate_default=True)] = None
-    security: SecurityConfig | None = None
+    security: Security = None
     headers: dict[str, Shape] = Field(default_factory=dict)
 
     @field_validator("port")
@@ -70,9 +89,35 @@ class SoapConfig(HttpConfig):
             info.data["wsdl"].binding(info.data.get("service"), port)
         return port
 
+    @field_validator("security", "headers")
+    @classmethod
+    def _are_there(cls, value: Any, info: ValidationInfo) -> Any:
+        if "port" in info.data and "wsdl" in info.data:
+            binding = info.data["wsdl"].binding(info.data["service"], info.data["port"])
+            parts = {name for each in binding.all().values() for name, _ in each.input.header.type.elements}
+            if isinstance(value, HeaderSecurity):
+                _check_block(value.block, parts, ("block",))
+            elif isinstance(value, dict):
+                for name in value:
+                    _check_block(name, parts, (name,))
+        return value
+
+
+def _check_block(name: str, parts: Iterable[str], path: tuple[str, ...]) -> None:
+    """`Wrong` where `name` is neither one of `parts` nor a qualified name."""
+    if name not in parts and not name.startswith("{"):
+        known = ", ".join(sorted(parts)) or "–"
+        raise Wrong(
+            Text(
+                f"WSDL không có tiêu đề «{name}» ở đây: có {known}, hoặc ghi {{không-gian-tên}}Tên.",
+                f"The WSDL has no header '{name}' here: there is {known}; or write {{namespace}}Name.",
+            ),
+            path,
+        )
+
 
 class SoapCall(Part):
-    """One message. `arguments`: what the body's element holds. `headers`: header blocks, by their parts' names."""
+    """One message. `arguments`: what the body's element holds. `headers`: header blocks, see `SoapConfig`."""
 
     operation: Annotated[str, Field(min_length=1, max_length=200)]
     arguments: Shape = Field(default_factory=lambda: Shape(lambda root: {}, frozenset()))
@@ -143,10 +188,13 @@ class Soap(Backend[SoapConfig, SoapCall]):
         super().__init__(config, name)
         self._client = HttpClient(config, name)
         self._security: Callable[[Any], None] | None = None
+        self._secrets: dict[str, str] = {}
 
     async def open(self, surroundings: Surroundings) -> None:
         security = self.config.security
-        if security is not None:
+        if isinstance(security, HeaderSecurity):
+            self._secrets |= {name: surroundings.plain(value) for name, value in security.values.items()}
+        elif security is not None:
             token = partial(
                 UsernameToken,
                 surroundings.plain(security.username),
@@ -193,11 +241,11 @@ class Soap(Backend[SoapConfig, SoapCall]):
         binding = self.config.wsdl.binding(self.config.service, self.config.port)
         operation = binding.all().get(call.operation)
         if operation is None:
-            known = ", ".join(sorted(binding.all()))
+            known, left_out = ", ".join(sorted(binding.all())), self.config.wsdl.left_out
             raise Wrong(
                 Text(
-                    f"WSDL không có thao tác «{call.operation}»: có {known}.",
-                    f"The WSDL has no operation '{call.operation}': there is {known}.",
+                    f"WSDL không có thao tác «{call.operation}»: có {known}. {left_out}".strip(),
+                    f"The WSDL has no operation '{call.operation}': there is {known}. {left_out}".strip(),
                 ),
                 ("operation",),
             )
@@ -205,31 +253,34 @@ class Soap(Backend[SoapConfig, SoapCall]):
         codec, body = self.config.wsdl.codec, operation.input.body
         if body is not None:
             codec.check(body.type, written.get("arguments", {}), ("arguments",))
-        parts = dict(operation.input.header.type.elements)
-        for name in call.headers:
-            if name not in parts:
-                known = ", ".join(parts) or "–"
-                raise Wrong(
-                    Text(
-                        f"Thao tác này không có tiêu đề «{name}» trong WSDL: có {known}.",
-                        f"This operation has no header '{name}' in the WSDL: there is {known}.",
-                    ),
-                    ("headers", name),
-                )
-            codec.check(parts[name].type, written["headers"][name], ("headers", name))
-        shapes = self.config.headers | call.headers
-        blocks = [(codec.writer(part), shapes[name]) for name, part in parts.items() if name in shapes]
         output = operation.output.body if operation.output else None
         soap = binding.nsmap["soap-env"]
         return _Message(
             soap=soap,
             headers=_http_headers(soap, operation.soapaction or ""),
-            blocks=tuple(blocks),
+            blocks=tuple(self._blocks(operation, call, written)),
             write=None if body is None else codec.writer(body),
             arguments=call.arguments,
             tag=None if output is None or operation.style == "rpc" else output.qname.text,
             read=None if output is None else codec.reader(output),
         )
+
+    def _blocks(self, operation: Any, call: SoapCall, written: Mapping[str, Any]) -> Iterator[tuple[Write, Shape]]:
+        """Header blocks: those of the call, of all calls, and the one with credentials."""
+        codec, parts = self.config.wsdl.codec, dict(operation.input.header.type.elements)
+        for name in call.headers:
+            if name in parts:
+                codec.check(parts[name].type, written["headers"][name], ("headers", name))
+            else:
+                _check_block(name, parts, ("headers", name))
+        shapes = self.config.headers | call.headers
+        if isinstance(self.config.security, HeaderSecurity):
+            shapes[self.config.security.block] = Shape(lambda root: self._secrets, frozenset())
+        for name, shape in shapes.items():
+            if name in parts:
+                yield codec.writer(parts[name]), shape
+            elif name.startswith("{"):
+                yield untyped_writer(name), shape
 
 
 def _put(write: Write | None, value: Any, parent: Any) -> None:

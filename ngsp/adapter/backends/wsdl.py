@@ -15,6 +15,7 @@ from lxml import etree
 from zeep.wsdl.bindings import Soap11Binding, Soap12Binding
 
 from ngsp.adapter.backends.xsd import Codec
+from ngsp.adapter.backends.xsd_content import shape_of
 from ngsp.text import Text, Wrong
 
 LARGEST_WSDL_BYTES = 8 << 20
@@ -25,12 +26,15 @@ _NO_WSDL = (zeep.exceptions.Error, etree.LxmlError, LookupError, TypeError, Valu
 
 
 class Wsdl:
-    """The file at `path`. `Wrong` where it, or a file that it imports, cannot be used."""
+    """The file at `path`. `Wrong` where it, or a file that it imports, cannot be used.
+
+    `left_out`: what zeep says of parts that are not whole; they are not there.
+    """
 
     def __init__(self, path: Path, folder: Path) -> None:
         settings = zeep.settings.Settings(forbid_dtd=True, forbid_external=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of parts that are of no use to anybody; what is missing is found below
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
             try:
                 self._document = zeep.wsdl.Document(str(path.absolute()), _Files(folder), settings=settings)
             except Wrong:
@@ -41,6 +45,7 @@ class Wsdl:
                 raise _unreadable(error.strerror or type(error).__name__) from None
             except _NO_WSDL as error:
                 raise _unreadable(str(error)[:200]) from None
+        self.left_out = " ".join(str(each.message) for each in told)[:500]
         self.codec = Codec(self._document.types)
 
     def binding(self, service: str | None, port: str | None) -> Any:
@@ -50,11 +55,26 @@ class Wsdl:
             known = ", ".join(f"{each}/{name}" for each in self._document.services for name, _ in self._ports(each))
             raise Wrong(
                 Text(
-                    f"WSDL không có cổng SOAP này: có {known or '–'} (service/port).",
-                    f"The WSDL has no such SOAP port: there is {known or '–'} (service/port).",
+                    f"WSDL không có cổng SOAP này: có {known or '–'} (service/port). {self.left_out}".strip(),
+                    f"The WSDL has no such SOAP port: there is {known or '–'} (service/port). {self.left_out}".strip(),
                 )
             )
         return next(iter(found.values()))
+
+    def described(self) -> Iterator[str]:
+        """Each operation of each port, its members as a manifest names them: `?` may be missing, `[]` is a list."""
+        for service in self._document.services:
+            for port, binding in self._ports(service):
+                for name, operation in binding.all().items():
+                    yield f"{service}/{port}  {name}"
+                    blocks = [f"{part}: {shape_of(each.type)}" for part, each in operation.input.header.type.elements]
+                    if blocks:
+                        yield f"  headers: {{{', '.join(blocks)}}}"
+                    for key, message in (("arguments", operation.input), ("body", operation.output)):
+                        if message and message.body is not None:
+                            yield f"  {key}: {shape_of(message.body.type)}"
+        if self.left_out:
+            yield f"! {self.left_out}"
 
     def _ports(self, service: str | None) -> Iterator[tuple[str, Any]]:
         for each in self._document.services.values():

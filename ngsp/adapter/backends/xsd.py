@@ -21,7 +21,7 @@ from lxml import etree
 from zeep import xsd
 
 from ngsp.adapter.backends.xsd_content import TEXT, Content, Field, content_of
-from ngsp.adapter.backends.xsd_values import TRUE, OffSchema, converter, lexical
+from ngsp.adapter.backends.xsd_values import TRUE, OffSchema, converter, lexical, plain
 from ngsp.text import Text, Wrong
 
 Read = Callable[[Any], Any]
@@ -254,3 +254,23 @@ def untyped(node: Any) -> Any:
     for child in node:
         found.setdefault(etree.QName(child).localname, []).append(untyped(child))
     return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
+
+
+def untyped_writer(tag: str) -> Write:
+    """Puts an element that no schema describes: members become elements of its namespace, null none, a list several."""
+    name = etree.QName(tag)
+
+    def write(parent: Any, value: Any) -> None:
+        _put_untyped(etree.SubElement(parent, name), name.namespace, value)
+
+    return write
+
+
+def _put_untyped(node: Any, namespace: str | None, value: Any) -> None:
+    if not isinstance(value, dict):
+        node.text = "" if value is None else plain(value)
+        return
+    for name, below in value.items():
+        for each in below if isinstance(below, list) else [below]:
+            if each is not None:
+                _put_untyped(etree.SubElement(node, etree.QName(namespace, name)), namespace, each)

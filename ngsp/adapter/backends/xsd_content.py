@@ -92,3 +92,25 @@ def _flat(inner: Any, optional: bool, woven: bool) -> Iterator[Field | None]:
 def _repeated(field: Field, indicator: Any) -> Field:
     """A group of one element that may come several times is that element, several times."""
     return Field(field.name, field.tag, field.element, field.least, None)
+
+
+def shape_of(type_: Any, within: frozenset[int] = frozenset()) -> str:
+    """The members of an object of this type, and theirs: `{HoTen, Con[]: {Ten, NgaySinh?}}`; empty for a plain value.
+
+    `within`: the types it stands in; of one that holds itself the members are shown once.
+    """
+    if not isinstance(type_, xsd.ComplexType):
+        return ""
+    if id(type_) in within:
+        return "…"
+    content = content_of(type_)
+    members = [_member(field, within | {id(type_)}) for field in content.fields]
+    members += [name if attribute.required else f"{name}?" for name, attribute in content.attributes]
+    members += [TEXT] if content.text is not None else []
+    return f"{{{', '.join(members + ['…'] * content.open)}}}"
+
+
+def _member(field: Field, within: frozenset[int]) -> str:
+    name = f"{field.name}{'[]' if field.many else '' if field.least else '?'}"
+    below = shape_of(field.element.type, within)
+    return f"{name}: {below}" if below else name

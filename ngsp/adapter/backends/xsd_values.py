@@ -97,15 +97,20 @@ def lexical(type_: Any) -> Callable[[Any], str]:
     exact = isinstance(type_, builtins.Decimal)
 
     def written(value: Any) -> str:
-        if isinstance(value, bool):
-            text = "true" if value else "false"
-        elif isinstance(value, float):
-            text = format(Decimal(repr(value)), "f").removesuffix(".0") if exact else repr(value)
-        elif isinstance(value, str | int):
-            text = str(value)
+        if exact and isinstance(value, float):
+            text = format(Decimal(repr(value)), "f").removesuffix(".0")
         else:
-            raise OffSchema("an object or a list where a text must stand")
+            text = plain(value)
         check(text)
         return text
 
     return written
+
+
+def plain(value: Any) -> str:
+    """The text of a value of no particular type."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise OffSchema("an object or a list where a text must stand")

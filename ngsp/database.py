@@ -82,16 +82,16 @@ async def _leave(connection: asyncpg.Connection) -> None:
     """Nobody leaves anything behind in a session of the pool, so a return need not cost a round trip."""
 
 
+Opens = Callable[[str], Awaitable[asyncpg.Connection]]
+
+
 def engine(
-    url: str,
-    *,
-    pool_size: int = 8,
-    name: str = "ngsp",
-    opens: Callable[[str], Awaitable[asyncpg.Connection]] | None = None,
+    url: str, *, pool_size: int = 8, name: str = "ngsp", opens: Opens | None = None, pre_ping: bool = True
 ) -> AsyncEngine:
     """An engine on the libpq address `url`; opens nothing yet. A connection that died in the pool is replaced.
 
-    `opens` makes a connection to the address, where it must be another than the gateway's own.
+    `opens` makes a connection to the address, where it must be another than the gateway's own. `pre_ping`: off where
+    the caller tries again by itself, to spare three round trips.
     """
     plain = _plain(url)
 
@@ -109,7 +109,7 @@ def engine(
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=CONNECT_TIMEOUT_S,
-        pool_pre_ping=True,
+        pool_pre_ping=pre_ping,
         hide_parameters=True,
         json_serializer=_to_json,
         json_deserializer=orjson.loads,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.providers import on_mariadb, on_postgresql, on_sqlite, provider
 from tests.support.servers import kafka, kafka_programs_present, mariadb, postgres
 from tests.support.spreading import ByPiece, place_of
 
@@ -14,7 +15,16 @@ if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
     from xdist.remote import Producer
 
-__all__ = ["kafka", "kafka_programs_present", "mariadb", "postgres"]
+__all__ = [
+    "kafka",
+    "kafka_programs_present",
+    "mariadb",
+    "on_mariadb",
+    "on_postgresql",
+    "on_sqlite",
+    "postgres",
+    "provider",
+]
 
 _MARK_BY_FIXTURE = {"kafka": "kafka", "kafka_programs_present": "kafka", "mariadb": "mariadb", "postgres": "postgres"}
 _REMEDIES = {

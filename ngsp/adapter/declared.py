@@ -272,8 +272,9 @@ class Declared:
             except (Unavailable, Failed, Interrupted) as error:
                 if error.code in self.backend.patient_codes:
                     raise
-                place, kind = self.service.service, type(error).__name__
-                log.warning("a back end failed", service=place, error=kind, code=error.code, transaction=request.id)
+                if error.code != LEFT_ALONE:  # that it is left alone was said when it began
+                    place, kind = self.service.service, type(error).__name__
+                    log.warning("a back end failed", service=place, error=kind, code=error.code, transaction=request.id)
                 wait_s = self.backend.config.retry.wait_s * random.uniform(0.5, 1.5)
                 again = isinstance(error, Unavailable) and error.code not in _NO_RETRY
                 if not left or not again or request.remaining_s() < wait_s + FAIR_CALL_S:

@@ -259,6 +259,28 @@ class Adapter:
                 stack.push_async_callback(self.backend.close)
             yield await stack.enter_async_context(self._resources())
 
+    def database_url(self, environment: Callable[[str], str | None]) -> str:
+        """Where effects `transactional` are committed. ManifestError where manifest or environment leave it open."""
+        from ngsp.adapter.references import Surroundings
+
+        name = self.manifest.database_url_env
+        of_backend = self.backend and self.backend.database_url(Surroundings(self.folder, environment))
+        if of_backend:
+            if name:
+                raise ManifestError(
+                    tr(
+                        f"{self.id}: backend.url đã là cơ sở dữ liệu: hãy bỏ «database_url_env»",
+                        f"{self.id}: backend.url is the database: drop «database_url_env»",
+                    )
+                )
+            return of_backend
+        if not name:
+            raise ManifestError(f"{self.id}: effect transactional needs «database_url_env» in the manifest")
+        url = environment(name)
+        if not url:
+            raise ManifestError(f"{self.id}: effect transactional needs the variable {name} set")
+        return url
+
     def function(self, path: str) -> Serve:
         """What serves `path`. ManifestError where a declared service has no function."""
         found = self._serve.get(path)

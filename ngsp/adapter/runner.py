@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ngsp.adapter.databases import passing
 from ngsp.adapter.definition import Adapter, AdapterError, Request
 from ngsp.adapter.inbox import TransactionalInbox, UncertainInbox
-from ngsp.adapter.manifest import ManifestError, ServiceManifest
+from ngsp.adapter.manifest import ServiceManifest
 from ngsp.adapter.probing import answer_probe
 from ngsp.bus.base import Bus, Message, Subscription
 from ngsp.errors import BusUnavailable, NgspError
@@ -110,14 +110,7 @@ class AdapterRunner:
 
     async def _open_inboxes(self, effects: set[str]) -> None:
         if "transactional" in effects:
-            name = self._adapter.manifest.database_url_env
-            if not name:
-                raise ManifestError(
-                    f"{self._adapter.id}: effect transactional needs «database_url_env» in the manifest"
-                )
-            url = self._environment(name)
-            if not url:
-                raise ManifestError(f"{self._adapter.id}: effect transactional needs the variable {name} set")
+            url = self._adapter.database_url(self._environment)
             self._transactional = TransactionalInbox(url, self._vault)
             self._stack.push_async_callback(self._transactional.close)
             await self._transactional.prepare()

@@ -12,21 +12,13 @@ import pytest
 from ngsp.bus import Bus, EmbeddedBus
 from ngsp.bus.kafka import KafkaBus, KafkaConnection
 from ngsp.messages import Effect
-from tests.adapter.office import Office, ledger
-from tests.support.providers import (
-    KINDS,
-    Provider,
-    provider_in_file,
-    provider_on_mariadb,
-    provider_on_postgres,
-)
+from tests.adapter.office import Office, make_ledger
+from tests.support.providers import KINDS, Provider
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from ngsp.local.kafka import LocalKafka
-    from ngsp.local.postgres import LocalPostgres
-    from tests.support.mariadb import LocalMariaDB
 
 OfficeOf = Callable[[Effect], Office]
 
@@ -72,28 +64,21 @@ def bus(request: pytest.FixtureRequest) -> Bus:
 
 
 @pytest.fixture(scope="session")
-async def on_postgresql(postgres: LocalPostgres) -> AsyncIterator[Provider]:
-    async with provider_on_postgres(postgres) as provider, ledger(provider.engine):
-        yield provider
+async def ledger_on_postgresql(on_postgresql: Provider) -> Provider:
+    await make_ledger(on_postgresql.engine)
+    return on_postgresql
 
 
 @pytest.fixture(scope="session")
-async def on_mariadb(mariadb: LocalMariaDB) -> AsyncIterator[Provider]:
-    async with provider_on_mariadb(mariadb) as provider, ledger(provider.engine):
-        yield provider
+async def ledger_on_mariadb(on_mariadb: Provider) -> Provider:
+    await make_ledger(on_mariadb.engine)
+    return on_mariadb
 
 
 @pytest.fixture(scope="session")
-async def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Provider]:
-    async with provider_in_file(tmp_path_factory.mktemp("provider")) as provider, ledger(provider.engine):
-        yield provider
-
-
-@pytest.fixture(params=KINDS)
-def provider(request: pytest.FixtureRequest) -> Provider:
-    """Each test that takes it runs on each kind of database."""
-    found: Provider = request.getfixturevalue(f"on_{request.param}")
-    return found
+async def ledger_on_sqlite(on_sqlite: Provider) -> Provider:
+    await make_ledger(on_sqlite.engine)
+    return on_sqlite
 
 
 @pytest.fixture(params=[*KINDS, "uncertain"])
@@ -101,24 +86,26 @@ def keeping(request: pytest.FixtureRequest, tmp_path: Path) -> Keeping:
     """Each test that takes it runs with each kind of inbox."""
     if request.param == "uncertain":
         return Keeping(tmp_path, None)
-    return Keeping(tmp_path, request.getfixturevalue(f"on_{request.param}"))
+    return Keeping(tmp_path, request.getfixturevalue(f"ledger_on_{request.param}"))
 
 
 @pytest.fixture
-def database_url(on_postgresql: Provider) -> str:
-    return on_postgresql.url
+def database_url(ledger_on_postgresql: Provider) -> str:
+    return ledger_on_postgresql.url
 
 
 @pytest.fixture
-def database(on_postgresql: Provider) -> AsyncEngine:
-    return on_postgresql.engine
+def database(ledger_on_postgresql: Provider) -> AsyncEngine:
+    return ledger_on_postgresql.engine
 
 
 @pytest.fixture
-def office_of(on_postgresql: Provider, tmp_path: Path) -> OfficeOf:
+def office_of(ledger_on_postgresql: Provider, tmp_path: Path) -> OfficeOf:
     """Makes an office of the wanted effect; a transactional one is PostgreSQL's."""
 
     def make(effect: Effect) -> Office:
-        return Keeping(tmp_path, on_postgresql).office() if effect == "transactional" else Office(effect, tmp_path)
+        return (
+            Keeping(tmp_path, ledger_on_postgresql).office() if effect == "transactional" else Office(effect, tmp_path)
+        )
 
     return make

@@ -130,10 +130,8 @@ async def in_work(runner: AdapterRunner, count: int) -> None:
     await until(lambda: subscription.in_work == count, f"{count} in work")
 
 
-@asynccontextmanager
-async def ledger(engine: AsyncEngine) -> AsyncIterator[None]:
+async def make_ledger(engine: AsyncEngine) -> None:
     """The provider's database holds its table."""
     late = " DEFERRABLE INITIALLY DEFERRED" if engine.dialect.name == "postgresql" else ""
     async with engine.begin() as connection:
         await connection.execute(text(f"{LEDGER}{late})"))
-    yield

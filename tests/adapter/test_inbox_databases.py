@@ -17,11 +17,9 @@ from ngsp.adapter.inbox import TransactionalInbox
 from ngsp.adapter.manifest import ManifestError
 from ngsp.messages import Envelope, Reply, uuid7
 from ngsp.vault import Vault
-from tests.adapter.office import KEY
-from tests.support.providers import KINDS, Provider
+from tests.adapter.office import KEY, make_ledger
+from tests.support.providers import FILES, SERVERS, Provider
 
-SERVERS = KINDS[:2]
-"""Those that lock rows."""
 LARGEST_REPLY = bytes(2_000_000)
 
 
@@ -57,6 +55,7 @@ class Process:
 @pytest.fixture
 async def processes(provider: Provider) -> AsyncIterator[list[Process]]:
     """Three of them, on one database."""
+    await make_ledger(provider.engine)
     found = [Process(provider) for _ in range(3)]
     for process in found:
         await process.inbox.prepare()
@@ -183,7 +182,7 @@ async def test_a_session_that_is_ended_in_the_middle_leaves_nothing(
     assert await entered(provider, envelope) == 1
 
 
-@pytest.mark.parametrize("provider", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("provider", FILES, indirect=True)
 async def test_a_file_that_another_writes_to_for_long_is_come_back_to(
     provider: Provider, processes: list[Process]
 ) -> None:
@@ -260,9 +259,8 @@ async def test_a_session_for_reading_writes_nothing(provider: Provider) -> None:
     assert await provider.value("SELECT count(*) FROM ledger WHERE message = 'written'") == 0
 
 
+@pytest.mark.parametrize("provider", SERVERS, indirect=True)
 async def test_the_day_is_that_of_ha_noi(provider: Provider) -> None:
-    if provider.kind == "sqlite":
-        return  # has no time zone but UTC
     shown = {
         "postgresql": "SELECT CAST(CURRENT_TIMESTAMP AS text)",
         "mariadb": "SELECT TIMEDIFF(NOW(), UTC_TIMESTAMP())",

@@ -21,7 +21,7 @@ from ngsp.messages import OUTCOMES_TOPIC, Effect, Headers, uuid7
 from ngsp.vault import Vault
 from tests.adapter.conftest import OfficeOf
 from tests.adapter.desk import Desk, desk_at
-from tests.adapter.office import DATABASE_VARIABLE, EFFECTS, KEY, Office, in_work, ledger, manifest
+from tests.adapter.office import DATABASE_VARIABLE, EFFECTS, KEY, Office, in_work, make_ledger, manifest
 from tests.support.waiting import until
 
 
@@ -273,24 +273,24 @@ async def test_a_database_that_is_down_is_a_retry_and_its_return_is_noticed(
         await server.create_database("office")
         url = server.url("office")
         owner = database_at(url, connections=2)
-        async with ledger(owner.engine):
-            office = Office("transactional", tmp_path, owner.engine, url)
-            async with (
-                desk_at(embedded, office.path, [office.topic], outcomes=True) as desk,
-                office.serving(embedded),
-            ):
-                before, during = desk.submission(), desk.submission()
-                assert (await desk.ask(before)).status == "ok"
-                server.kill()
-                for envelope in (before, during, desk.envelope()):
-                    reply = await desk.ask(envelope)
-                    assert (reply.status, reply.code) == ("retry", "inbox-unavailable")
-                assert office.calls == [before.id]
-                await server.start()
-                assert (await desk.ask(during)).status == "ok"
-                again = await desk.ask(before)
-                assert (again.status, again.body) == ("ok", desk.replies(before.id)[0].body)
-                assert [await office.entered(envelope.id) for envelope in (before, during)] == [1, 1]
+        await make_ledger(owner.engine)
+        office = Office("transactional", tmp_path, owner.engine, url)
+        async with (
+            desk_at(embedded, office.path, [office.topic], outcomes=True) as desk,
+            office.serving(embedded),
+        ):
+            before, during = desk.submission(), desk.submission()
+            assert (await desk.ask(before)).status == "ok"
+            server.kill()
+            for envelope in (before, during, desk.envelope()):
+                reply = await desk.ask(envelope)
+                assert (reply.status, reply.code) == ("retry", "inbox-unavailable")
+            assert office.calls == [before.id]
+            await server.start()
+            assert (await desk.ask(during)).status == "ok"
+            again = await desk.ask(before)
+            assert (again.status, again.body) == ("ok", desk.replies(before.id)[0].body)
+            assert [await office.entered(envelope.id) for envelope in (before, during)] == [1, 1]
         await owner.close()
     finally:
         await server.remove()

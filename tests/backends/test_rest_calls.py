@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from ngsp.adapter import ManifestError, RecordNotFound, Request
+from ngsp.adapter import Failed, ManifestError, RecordNotFound, Request, Unavailable
 from ngsp.adapter.backends.base import Answer
 from tests.adapters.door import door_to
 from tests.backends.declaring import LOCAL, load, served
@@ -282,3 +282,22 @@ def test_a_function_for_the_reply_needs_a_call_alone(tmp_path: Path, service: st
     adapter = load(tmp_path, manifest(service))
     with pytest.raises(ManifestError, match="G12/test/v1"):
         adapter.reply("test", "v1")
+
+
+async def test_a_probe_asks_what_the_manifest_says(server: Scripted, tmp_path: Path) -> None:
+    async def probed(backend: str) -> str:
+        adapter = load(tmp_path, made(backend, "call: {path: /a}"))
+        async with adapter.open_resources((LOCAL | {"URL": server.url}).get):
+            assert adapter.backend
+            await adapter.backend.probe()
+        return f"{server.asked[-1].method} {server.asked[-1].target}"
+
+    server.answer = always(raw("404 Not Found"))
+    assert await probed(BACKEND) == "HEAD /"
+    assert await probed(BACKEND + "probe: {path: /health}") == "GET /health"
+    server.answer = always(raw("500 Broken"))
+    with pytest.raises(Failed):
+        await probed(BACKEND)
+    server.answer = never
+    with pytest.raises(Unavailable):
+        await probed(BACKEND)

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -27,6 +26,7 @@ KINDS = [
     "sqlite",
 ]
 """To parametrise with, indirectly: the fixture takes the server that it needs."""
+SERVERS, FILES = KINDS[:2], KINDS[2:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,10 @@ class Provider:
             async with self.engine.begin() as connection:
                 await connection.exec_driver_sql(statement)
 
+    async def execute(self, statement: str, **parameters: Any) -> None:
+        async with self.engine.begin() as connection:
+            await connection.execute(text(statement), parameters)
+
     async def rows(self, statement: str, **parameters: Any) -> list[Row[Any]]:
         async with self.engine.connect() as connection:
             return list(await connection.execute(text(statement), parameters))
@@ -55,8 +59,8 @@ class Provider:
         return (await self.rows(statement, **parameters))[0][0]
 
 
-@asynccontextmanager
-async def provider_on_postgres(postgres: LocalPostgres) -> AsyncIterator[Provider]:
+@pytest.fixture(scope="session")
+async def on_postgresql(postgres: LocalPostgres) -> AsyncIterator[Provider]:
     name = _name()
     await postgres.create_database(name)
     async with _provider("postgresql", postgres.url(name)) as provider:
@@ -64,8 +68,8 @@ async def provider_on_postgres(postgres: LocalPostgres) -> AsyncIterator[Provide
     await postgres.drop_database(name)
 
 
-@asynccontextmanager
-async def provider_on_mariadb(mariadb: LocalMariaDB) -> AsyncIterator[Provider]:
+@pytest.fixture(scope="session")
+async def on_mariadb(mariadb: LocalMariaDB) -> AsyncIterator[Provider]:
     name = _name()
     await mariadb.create_database(name)
     async with _provider("mariadb", mariadb.url(name)) as provider:
@@ -73,12 +77,19 @@ async def provider_on_mariadb(mariadb: LocalMariaDB) -> AsyncIterator[Provider]:
     await mariadb.drop_database(name)
 
 
-@asynccontextmanager
-async def provider_in_file(folder: Path) -> AsyncIterator[Provider]:
-    path = folder / f"{_name()}.sqlite3"
+@pytest.fixture(scope="session")
+async def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Provider]:
+    path = tmp_path_factory.mktemp("provider") / f"{_name()}.sqlite3"
     path.touch()
     async with _provider("sqlite", f"sqlite:///{path}") as provider:
         yield provider
+
+
+@pytest.fixture(params=KINDS)
+def provider(request: pytest.FixtureRequest) -> Provider:
+    """Each test that takes it runs on each kind of database."""
+    found: Provider = request.getfixturevalue(f"on_{request.param}")
+    return found
 
 
 @asynccontextmanager

@@ -131,6 +131,10 @@ class Backend(ABC, Generic[SomeConfig, SomeCall]):
     async def probe(self) -> None:
         """Asks the system for something harmless; raises as an Operation does."""
 
+    def database_url(self, surroundings: Surroundings) -> str | None:
+        """The database in which the effects of its `transactional` services are committed, and so their inbox too."""
+        return None
+
     def judge(self, answer: Answer) -> tuple[Kind, str]:
         """Outcome and code of an answer that no rule of the manifest speaks of."""
         return "ok", ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlencode
@@ -12,15 +13,13 @@ from pydantic import AfterValidator, Field, model_validator
 from ngsp.adapter.backends.authentication import FORM
 from ngsp.adapter.backends.base import Answer, Attempt, Backend, Operation
 from ngsp.adapter.backends.http import HttpClient, HttpConfig, Response
-from ngsp.adapter.definition import Failed
+from ngsp.adapter.definition import Failed, Unavailable
 from ngsp.adapter.manifest import ServiceManifest
 from ngsp.adapter.models import Part
 from ngsp.adapter.outcomes import Kind
 from ngsp.adapter.references import Surroundings
 from ngsp.mapping import Expression, MappingError, PathTemplate, Root, Shape
 from ngsp.text import Text, Wrong
-
-PROBE_S = 5.0
 
 _MEDIA_TYPE = r"^[a-z0-9.+-]+/[a-z0-9.+-]+$"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
@@ -123,8 +122,12 @@ class Rest(Backend[RestConfig, RestCall]):
         return operate
 
     async def probe(self) -> None:
-        probe = self.config.probe
-        response = await self._client.send(Attempt.for_s(PROBE_S), probe.method, probe.path, {})
+        probe, limit_s = self.config.probe, self.config.timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                response = await self._client.send(Attempt.for_s(limit_s), probe.method, probe.path, {})
+        except TimeoutError:
+            raise Unavailable("backend-timeout") from None
         if response.status >= 500:
             raise Failed(f"backend-status-{response.status}")
 

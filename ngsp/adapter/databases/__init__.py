@@ -13,11 +13,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 
-from ngsp.adapter.databases.base import Allows, Complaint, Database, passing
+from ngsp.adapter.databases.base import Allows, Complaint, Database, Unreachable, passing, timed_out
 from ngsp.adapter.manifest import ManifestError
 from ngsp.text import tr
 
-__all__ = ["Allows", "Complaint", "Database", "database_at", "passing"]
+__all__ = ["Allows", "Complaint", "Database", "Unreachable", "database_at", "passing", "timed_out"]
 
 _KINDS: Mapping[str, tuple[str, str]] = {
     "postgresql": ("postgresql", "PostgreSql"),
@@ -34,11 +34,12 @@ def database_at(
     connections: int,
     read_only: bool = False,
     connect_timeout_s: float = 5.0,
+    limit_s: float | None = None,
     allows: Allows | None = None,
 ) -> Database:
     """The database at `url`; opens nothing yet. ManifestError, without the address, where that is none of these.
 
-    `allows`: which IP addresses it may have; None: any.
+    `limit_s`: statements take no longer; see `Database.limit`. `allows`: which IP addresses it may have; None: any.
     """
     scheme = url.partition("://")[0].partition("+")[0]
     if "://" not in url or scheme not in _KINDS:
@@ -51,4 +52,4 @@ def database_at(
         )
     module, name = _KINDS[scheme]
     kind: type[Database] = getattr(importlib.import_module(f"ngsp.adapter.databases.{module}"), name)
-    return kind(url, connections, read_only, connect_timeout_s, allows)
+    return kind(url, connections, read_only, connect_timeout_s, limit_s, allows)

@@ -6,15 +6,17 @@ import asyncio
 import socket
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import MetaData, Table
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from ngsp.adapter.addresses import AddressRefused
 from ngsp.adapter.manifest import ManifestError
 from ngsp.text import tr
 
@@ -40,7 +42,13 @@ _PASSING_SQLITE = frozenset(
     )
 )
 
+_TIMED_OUT_STATE, _TIMED_OUT_NUMBERS = "57014", (1317, 1969, 3024)
+
 Allows = Callable[[str], bool]
+
+
+class Unreachable(OSError):
+    """There was no connection to be had, so nothing was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +64,33 @@ class Complaint:
 
 
 class Database(ABC):
-    """One database. `engine` connects to it when first asked; a connection that died in the pool is replaced.
+    """One database. `engine` connects to it when first asked.
 
-    `writers`: how many transactions may write at once.
+    A connection that died in the pool is replaced; one for reading only when its first statement fails, with
+    `connection_invalidated`, so that no time is lost on asking each whether it lives.
+
+    `writers`: how many transactions may write at once. `hosts`: the machines that its address names. `has_decimals`:
+    whether fractions are bound as decimals. `unreachable`: what is raised where it cannot be connected to; `unwrapped`:
+    errors of the driver that SQLAlchemy lets through while rows are fetched.
     """
 
+    has_decimals: ClassVar[bool] = True
+    unreachable: ClassVar[tuple[type[Exception], ...]] = (OSError, SQLAlchemyError)
+    unwrapped: ClassVar[tuple[type[Exception], ...]] = ()
     engine: AsyncEngine
+    hosts: tuple[str, ...] = ()
 
     def __init__(
-        self, url: str, connections: int, read_only: bool, connect_timeout_s: float, allows: Allows | None
+        self,
+        url: str,
+        connections: int,
+        read_only: bool,
+        connect_timeout_s: float,
+        limit_s: float | None,
+        allows: Allows | None,
     ) -> None:
         self.connections, self.read_only = connections, read_only
-        self.connect_timeout_s, self.allows = connect_timeout_s, allows
+        self.connect_timeout_s, self.limit_s, self.allows = connect_timeout_s, limit_s, allows
         self.engine = self._open(url)
 
     @property
@@ -76,6 +99,25 @@ class Database(ABC):
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[AsyncConnection]:
+        """A connection in a transaction, rolled back at its end. Unreachable, or AddressRefused, where none is had."""
+        async with AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(self.engine.connect())
+            except AddressRefused:
+                raise
+            except self.unreachable as error:
+                raise Unreachable(type(error).__name__) from None
+            try:
+                yield connection
+            except self.unwrapped as error:
+                raise DBAPIError(None, None, error) from None
+
+    def part(self, connection: AsyncConnection) -> AbstractAsyncContextManager[Any]:
+        """A part of a transaction, after whose failure the rest of it can go on."""
+        return nullcontext()
 
     @abstractmethod
     def _open(self, url: str) -> AsyncEngine:
@@ -101,7 +143,7 @@ class Database(ABC):
         """What is behind an error that does not pass."""
 
     async def check_name(self, host: str) -> None:
-        """PermissionError where `host` leads to an address that it must not have."""
+        """AddressRefused where `host` leads to an address that it must not have."""
         if self.allows is not None:
             for *_, address in await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM):
                 self._check(str(address[0]))
@@ -113,7 +155,7 @@ class Database(ABC):
 
     def _check(self, address: str) -> None:
         if self.allows is not None and not self.allows(address):
-            raise PermissionError("address not allowed")
+            raise AddressRefused
 
 
 def passing(error: BaseException) -> bool:
@@ -128,6 +170,13 @@ def passing(error: BaseException) -> bool:
         return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _PASSING_SQLITE
     state = str(getattr(error, "sqlstate", None) or "")
     return state[:2] in _PASSING_CLASSES or number(error) in _PASSING_NUMBERS
+
+
+def timed_out(error: DBAPIError) -> bool:
+    """Whether the server gave a statement up because of `Database.limit`."""
+    if isinstance(error.orig, sqlite3.Error):
+        return getattr(error.orig, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT
+    return getattr(error.orig, "sqlstate", None) == _TIMED_OUT_STATE or number(error.orig) in _TIMED_OUT_NUMBERS
 
 
 def number(error: BaseException | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import ssl
 from collections.abc import Mapping
@@ -86,7 +87,7 @@ class MariaDb(Database):
             pool_size=self.connections,
             max_overflow=0,
             pool_timeout=self.connect_timeout_s,
-            pool_pre_ping=True,
+            pool_pre_ping=not self.read_only,
             hide_parameters=True,
         )
         if not self.read_only:
@@ -108,6 +109,7 @@ class MariaDb(Database):
             arguments["unix_socket"] = query["unix_socket"]
         else:
             arguments |= {"host": address.host or "localhost", "port": address.port or 3306}
+            self.hosts = (arguments["host"],)
         if "ssl_ca" in query:
             try:
                 context = ssl.create_default_context(cafile=query["ssl_ca"])
@@ -125,7 +127,8 @@ class MariaDb(Database):
         if "host" in arguments:
             await self.check_name(arguments["host"])
         connection = _Connection(**arguments)
-        await connection._connect()
+        async with asyncio.timeout(self.connect_timeout_s):  # the driver's own ends before the server's greeting
+            await connection._connect()
         transport = connection._writer.transport
         try:
             if "host" in arguments:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import date, datetime, time
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -25,13 +26,20 @@ _SETTINGS = {"application_name": "ngsp-adapter", "timezone": TIME_ZONE, "datesty
 class PostgreSql(Database):
     """Values are read and written in the types of the statement's context: a text will do for a date."""
 
+    unreachable = (*Database.unreachable, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+    unwrapped = (asyncpg.PostgresError,)
+
     def _open(self, url: str) -> AsyncEngine:
-        hosts = _hosts(url)
+        self.hosts = tuple(_hosts(url))
+
+        settings = dict(_SETTINGS)
+        if self.limit_s is not None:
+            settings["statement_timeout"] = str(int(self.limit_s * 1000))
 
         async def opens(address: str) -> asyncpg.Connection:
-            for host in hosts:
+            for host in self.hosts:
                 await self.check_name(host)
-            connection = await asyncpg.connect(address, timeout=self.connect_timeout_s, server_settings=_SETTINGS)
+            connection = await asyncpg.connect(address, timeout=self.connect_timeout_s, server_settings=settings)
             try:
                 self.check_peer(connection._transport.get_extra_info("peername"))
                 for kind, read in _TIMES.items():
@@ -44,12 +52,17 @@ class PostgreSql(Database):
                 raise
             return connection
 
-        found = engine(url, pool_size=self.connections, opens=opens)
+        found = engine(url, pool_size=self.connections, opens=opens, pre_ping=not self.read_only)
         return found.execution_options(postgresql_readonly=True) if self.read_only else found
 
     async def limit(self, connection: AsyncConnection, seconds: float) -> None:
+        if self.limit_s is not None and seconds > 0.9 * self.limit_s:
+            return  # the session's own is near enough
         milliseconds = str(max(1, int(seconds * 1000)))
         await connection.execute(select(func.set_config("statement_timeout", milliseconds, True)))
+
+    def part(self, connection: AsyncConnection) -> AbstractAsyncContextManager[Any]:
+        return connection.begin_nested()
 
     async def add(self, connection: AsyncConnection, table: Table, row: Mapping[str, Any]) -> bool:
         statement = insert(table).values(row).on_conflict_do_nothing().returning(*table.primary_key)
@@ -61,7 +74,7 @@ class PostgreSql(Database):
             await connection.run_sync(metadata.create_all)
 
     def complaint(self, error: DBAPIError) -> Complaint:
-        cause = error.orig.__cause__ if error.orig else None
+        cause = error.orig and (error.orig.__cause__ or error.orig)
         state = getattr(error.orig, "sqlstate", None) or "XX000"
         meant = state == _RAISED or state.startswith("45")
         message = getattr(cause, "message", None) if meant else None

@@ -44,6 +44,8 @@ _UNTIL = "ngsp_until"
 class Sqlite(Database):
     """What its errors name is `table.column`, of a CHECK its name: constraints of other kinds have none here."""
 
+    has_decimals = False
+
     @property
     def writers(self) -> int:
         return 1

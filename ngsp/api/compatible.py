@@ -175,6 +175,8 @@ class CompatibleVisit(Visit):
         partner, authorization = self._partner(), self._headers.get(b"authorization", b"")
         address = client_address(self._scope, self._parts.trusted_proxies)
         now_s = time.time()
+        if authorization not in (b"", partner) and b" " not in authorization:
+            raise Unauthenticated(reason="two proofs that differ")
         if not partner:
             caller = await self._parts.tokens.authenticate_fresh(authorization, snapshot, now_s)
             return caller, authorization, None

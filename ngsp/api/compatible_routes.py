@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -10,7 +11,7 @@ from pydantic import BaseModel
 from ngsp.api.caller import Caller, requires
 from ngsp.api.conditions import Expected, etag
 from ngsp.api.members import TextView
-from ngsp.api.names import RoutePath, actor, route_id
+from ngsp.api.names import RoutePath, actor, only_member, route_id
 from ngsp.api.paging import Page, Paging
 from ngsp.api.parts import parts
 from ngsp.api.strict import StrictRoute
@@ -25,7 +26,7 @@ Operating = Annotated[Caller, Depends(requires("operator"))]
 
 
 class RouteView(BaseModel):
-    """A compatible route. `agreements`: ids. Expressions that were not given are null."""
+    """A compatible route. `agreements`: ids; to a member, of its own only. Expressions that were not given are null."""
 
     id: str
     title: TextView
@@ -53,15 +54,17 @@ class RouteView(BaseModel):
 _ABSENT: dict[str, Any] = dict.fromkeys(RouteView.model_fields) | {"query": [], "headers": [], "tables": {}}
 
 
-def _view(stored: Stored[CompatibleRoute]) -> RouteView:
-    route = stored.value
+def _view(request: Request, caller: Caller, stored: Stored[CompatibleRoute]) -> RouteView:
+    route, known = stored.value, parts(request).registry.snapshot.agreements
+    member = only_member(caller, "auditor")
+    own_agreements = [id for id in route.agreements if id in known and known[id].consumer == member]
     own = {
         "id": route.id,
         "title": TextView.of(route.title),
         "methods": list(route.methods),
         "path": route.path,
         "service": route.service,
-        "agreements": list(route.agreements),
+        "agreements": own_agreements if member is not None else list(route.agreements),
         "active": route.active,
     }
     return RouteView(**(_ABSENT | dict(route.terms) | own))
@@ -75,7 +78,7 @@ async def put_route(
     stored = await parts(request).registry.put_route(actor(caller), route_id(id), document, expected)
     response.status_code = 201 if stored.created else 200
     response.headers["ETag"] = etag(stored.row_version)
-    return _view(stored)
+    return _view(request, caller, stored)
 
 
 @router.get("/{id:path}")
@@ -86,7 +89,7 @@ async def read_route(
     async with parts(request).registry.reading() as connection:
         stored = await get_route(connection, route_id(id))
     response.headers["ETag"] = etag(stored.row_version)
-    return _view(stored)
+    return _view(request, caller, stored)
 
 
 @router.get("")
@@ -96,4 +99,4 @@ async def read_routes(
     """Các tuyến tương thích, xếp theo định danh. / The compatible routes, by id."""
     async with parts(request).registry.reading() as connection:
         found = await list_routes(connection, paging.after("compatible-routes") or "", paging.limit + 1)
-    return paging.page("compatible-routes", found, lambda stored: stored.value.id, _view)
+    return paging.page("compatible-routes", found, lambda stored: stored.value.id, partial(_view, request, caller))

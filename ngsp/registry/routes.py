@@ -17,7 +17,7 @@ from urllib.parse import unquote_to_bytes
 
 from ngsp.errors import Fault
 from ngsp.mapping import Expression, Scope, Shape
-from ngsp.registry.texts import HIDDEN_CATEGORIES, Wrong
+from ngsp.registry.texts import HIDDEN_CATEGORIES, Wrong, pointer
 from ngsp.text import Text
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def compiled(terms: Mapping[str, Any]) -> tuple[dict[str, Expression | Shape], l
         try:
             found[name] = kind.compile(value, Scope(root, tables))
         except Wrong as wrong:
-            faults.append(Fault(f"/{name}", wrong.text))
+            faults.append(Fault(pointer((name, *wrong.path)), wrong.text))
     return found, faults
 
 

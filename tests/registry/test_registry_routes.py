@@ -157,17 +157,19 @@ def test_every_path_of_the_gateway_is_reserved() -> None:
         ({"headers": ["cookie"]}, "/headers/0"),
         ({"request": ...}, "/request"),
         ({"request": {"id": "body.so"}}, "/request"),
-        ({"request": {"id": "query.so ||"}}, "/request"),
-        ({"request": {"id": "payload.so"}}, "/request"),
-        ({"request": {"id": "open('/etc/passwd')"}}, "/request"),
-        ({"request": {"id": ["query.so"]}}, "/request"),
+        ({"request": {"id": "query.so ||"}}, "/request/id"),
+        ({"request": {"id": "payload.so"}}, "/request/id"),
+        ({"request": {"id": "open('/etc/passwd')"}}, "/request/id"),
+        ({"request": {"id": ["query.so"]}}, "/request/id"),
+        ({"request": {"id": "lookup('no-such', query.so)"}}, "/request/id"),
+        ({"request": {"id": "iso_date(query.so, 'ngày')"}}, "/request/id"),
         ({"request": "x" * 9_000}, "/request"),
         ({"officer": "answer.officer"}, "/officer"),
-        ({"reply": {"a": "query.so"}}, "/reply"),
-        ({"reply": {"a": "body.id + 1"}}, "/reply"),
+        ({"reply": {"a": "query.so"}}, "/reply/a"),
+        ({"reply": {"a": "body.id + 1"}}, "/reply/a"),
         ({"reply": {"a": "join('-', body.nothing)"}}, "/reply"),
-        ({"reply": {"a": "to_number(body.id, body.id)"}}, "/reply"),
-        ({"error": {"a": "body.code"}}, "/error"),
+        ({"reply": {"a": "to_number(body.id, body.id)"}}, "/reply/a"),
+        ({"error": {"a": "body.code"}}, "/error/a"),
         ({"error": {"a": "length(errors)"}}, "/error"),
         ({"accepted": {"a": "abs(location)"}}, "/accepted"),
         ({"methods": ["POST"], "service": "G01.01/officers-only/v1"}, "/officer"),
@@ -200,6 +202,9 @@ async def test_agreements_by_their_own_number_or_by_id(rig: Rig) -> None:
     assert answer.json()["agreements"] == sorted(ids[1:])
     both = await put(rig, "agreed", path="/agreed/a", agreements=["H41/one", "H41/two"])
     assert [fault["pointer"] for fault in both.json()["errors"]] == ["/agreements/1"]
+    for client, seen in (("h41-registry", [ids[1]]), ("g01-registry", []), ("auditor-1", sorted(ids[1:]))):
+        shown = await rig.call("GET", "/v1/compatible-routes/agreed", by=client)
+        assert shown.json()["agreements"] == seen, "nobody sees the agreements of others"
     other = await put(rig, "other", path="/agreed/b", service="G01.01/birth/v1", methods=["POST"], key="body.so",
                       agreements=["H41/one"])  # fmt: skip
     assert [fault["pointer"] for fault in other.json()["errors"]] == ["/agreements/0"], "of another service"

@@ -1,6 +1,6 @@
 """`python -m bench`: the floor and the full path over the same PostgreSQL and Kafka, in one run, and their ratio.
 
-`python -m bench adapters`: see `bench.adapters`.
+`python -m bench adapters`, `python -m bench compatible`: see `bench.adapters`, `bench.compatible`.
 """
 
 from __future__ import annotations
@@ -113,6 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from bench.adapters.__main__ import main as bench_adapters
 
         return bench_adapters(given[1:])
+    if given[:1] == ["compatible"]:
+        from bench.compatible import main as bench_compatible
+
+        return bench_compatible(given[1:])
     chosen = read_arguments(given)
     effort = effort_of(chosen)
     targets = [target for target in all_targets() if chosen.only in (None, target.name)]

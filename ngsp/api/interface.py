@@ -28,7 +28,10 @@ _TAGS = {
     "catalogue": "Danh mục dịch vụ / The catalogue of services",
     "transactions": "Giao dịch / What happened",
     "registry": "Cơ quan, hệ thống, bộ kết nối, thỏa thuận / Members, clients, adapters, agreements",
-    "compatible": "Tuyến tương thích, cho phần mềm đã có / Compatible routes, for existing software",
+    "compatible": "Cho phần mềm đã viết cho NGSP, LGSP: `/token` và các địa chỉ trong `/v1/compatible-routes`, bằng mã "
+    "truy cập hoặc tiêu đề `lgspaccesstoken`; lỗi theo khuôn của tuyến, luôn có `Ngsp-Transaction`. / For software "
+    "written for existing platforms: `/token` and the addresses that `/v1/compatible-routes` lists, by a token or the "
+    "header `lgspaccesstoken`; errors in the shape of the route, always with `Ngsp-Transaction`.",
     "operating": "Vận hành / Operating",
     "operations": "Tình trạng / Health and figures",
     "errors": "Giải thích mã lỗi / Error codes explained",

@@ -163,8 +163,8 @@ class RouteTable:
     def __init__(self, routes: Iterable[CompatibleRoute] = ()) -> None:
         self.by_id = {route.id: route for route in routes}
         self._exact: dict[bytes, dict[str, CompatibleRoute]] = {}
-        # First segment and number of segments → patterns: few, and no two of them match one path.
-        self._patterns: dict[tuple[bytes, int], dict[tuple[bytes, ...], dict[str, CompatibleRoute]]] = {}
+        # First segment → number of segments → patterns: few, and no two of them match one path.
+        self._patterns: dict[bytes, dict[int, dict[tuple[bytes, ...], dict[str, CompatibleRoute]]]] = {}
         for route in self.by_id.values():
             if route.active:
                 self._add(route)
@@ -172,7 +172,7 @@ class RouteTable:
     def _add(self, route: CompatibleRoute) -> None:
         key = _key(route.path)
         if b"" in key:
-            same = self._patterns.setdefault((key[0], len(key)), {}).setdefault(key, {})
+            same = self._patterns.setdefault(key[0], {}).setdefault(len(key), {}).setdefault(key, {})
         else:
             same = self._exact.setdefault(route.path.encode(), {})
         same.update(dict.fromkeys(route.methods, route))
@@ -182,17 +182,20 @@ class RouteTable:
         routes = self._exact.get(raw_path)
         if routes is not None:
             return routes, ()
-        return self._find_pattern(raw_path) if self._patterns else None
+        by_number = self._patterns.get(raw_path[1 : raw_path.find(b"/", 1)])
+        return _find_pattern(by_number, raw_path) if by_number is not None else None
 
-    def _find_pattern(self, raw_path: bytes) -> Found | None:
-        segments = raw_path.split(b"/", MOST_SEGMENTS + 1)[1:]
-        patterns = self._patterns.get((segments[0], len(segments))) if segments else None
-        for key, routes in (patterns or {}).items():
-            if all(part in (b"", segment) for part, segment in zip(key, segments, strict=True)):
-                texts = [_decoded(segment) for part, segment in zip(key, segments, strict=True) if not part]
-                whole = tuple(text for text in texts if text)
-                return (routes, whole) if len(whole) == len(texts) else None
-        return None
+
+def _find_pattern(
+    by_number: Mapping[int, Mapping[tuple[bytes, ...], Mapping[str, CompatibleRoute]]], raw_path: bytes
+) -> Found | None:
+    segments = raw_path.split(b"/", MOST_SEGMENTS + 1)[1:]
+    for key, routes in by_number.get(len(segments), {}).items():
+        if all(part in (b"", segment) for part, segment in zip(key, segments, strict=True)):
+            texts = [_decoded(segment) for part, segment in zip(key, segments, strict=True) if not part]
+            whole = tuple(text for text in texts if text)
+            return (routes, whole) if len(whole) == len(texts) else None
+    return None
 
 
 def _decoded(segment: bytes) -> str:

@@ -150,3 +150,14 @@ async def test_provincial_clients(rig: Rig) -> None:
             assert found.json()["MainInformation"]["SO"] == "900000000001"
             accepted = (await rig.entries(found.headers["Ngsp-Transaction"]))[0]
             assert accepted["call"] == {"client": "caller", "member": "G22", "route": "look-up"}
+
+
+async def test_the_interface_s_own_description_says_so(rig: Rig) -> None:
+    document = (await rig.http.get("/openapi.json")).json()
+    assert {"/token", "/v1/compatible-routes", "/v1/compatible-routes/{id}"} <= document["paths"].keys()
+    (tag,) = [tag for tag in document["tags"] if tag["name"] == "compatible"]
+    assert "lgspaccesstoken" in tag["description"]
+    asked = document["paths"]["/token"]["post"]
+    assert asked["tags"][-1] == "compatible"
+    form = asked["requestBody"]["content"]["application/x-www-form-urlencoded"]["schema"]
+    assert {"grant_type", "client_id", "client_secret"} <= form["properties"].keys()

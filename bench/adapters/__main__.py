@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 
 import uvloop
 
-from bench.adapters import mapping, rest
+from bench.adapters import mapping, rest, soap
 from bench.child import ChildError
 from bench.machine import commit, machine
 from ngsp.text import tr
 
 PARTS: dict[str, Callable[[bool], list[str]]] = {
     "rest": lambda quick: uvloop.run(rest.measure(quick)),
+    "soap": lambda quick: uvloop.run(soap.measure(quick)),
     "mapping": mapping.measure,
 }
 """Each measures for as long as it takes (shortly, if quick) and returns its lines of the report."""

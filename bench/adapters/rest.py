@@ -109,10 +109,10 @@ async def measure(quick: bool) -> list[str]:
             url = f"http://127.0.0.1:{child.ready['port']}"
             calls = {name: await stack.enter_async_context(opened(url)) for name, opened in SUBJECTS.items()}
             for call in calls.values():
-                await _run(call, window_s)
+                await run(call, window_s)
             for _ in range(repetitions):
                 for name, call in calls.items():
-                    runs[name].append(await _run(call, window_s))
+                    runs[name].append(await run(call, window_s))
     finally:
         await child.stop()
     figures = [
@@ -130,7 +130,7 @@ async def measure(quick: bool) -> list[str]:
     return [head, "", table(figures), "", last]
 
 
-async def _run(call: Call, window_s: float) -> tuple[float, float]:
+async def run(call: Call, window_s: float) -> tuple[float, float]:
     """Calls a second, and processor time of this process in µs a call."""
     end, made = time.perf_counter() + window_s, 0
 

@@ -24,6 +24,14 @@ def test_the_rest_back_end_is_measured_against_a_server_of_its_own(capsys: pytes
     assert re.fullmatch(r"rest per_s=[1-9][0-9]* goal=1500 to_aiohttp=[0-9.]+ per_core_s=[1-9][0-9]*", last)
 
 
+def test_the_soap_back_end_is_measured_beside_zeeps_own_clients(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["adapters", "soap", "--quick"]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len([line for line in lines if "zeep" in line]) == 4
+    wanted = r"soap per_s=[1-9][0-9]* to_aiohttp=[0-9.]+ per_core_s=[1-9][0-9]* write_us=[0-9]+ read_us=[0-9]+"
+    assert re.fullmatch(wanted, lines[-1])
+
+
 def test_the_reply_is_of_one_kilobyte() -> None:
     assert 1_000 <= len(BODY) <= 1_100
     assert orjson.loads(BODY)["KET_QUA"] == "OK"

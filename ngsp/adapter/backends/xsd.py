@@ -93,7 +93,7 @@ class Codec:
         found_by = {field.tag: (field, self.reader(field.element)) for field in content.fields}
         # Servers that qualify local elements where the schema does not, or the other way round, are common.
         unqualified = {etree.QName(tag).localname: known for tag, known in found_by.items()}
-        attributes = _attribute_reader(content)
+        attributes = _attribute_reader(content) if content.attributes else None
         fields, open_ = content.fields, content.open
 
         def read(node: Any) -> Any:
@@ -119,7 +119,7 @@ class Codec:
                     raise OffSchema("an element is missing")
                 elif field.many:
                     value[field.name] = []
-            return value | attributes(node)
+            return value | attributes(node) if attributes else value
 
         return read
 

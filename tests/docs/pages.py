@@ -74,12 +74,19 @@ def code(page: Path) -> str:
     return "\n".join((*fenced, *inline))
 
 
+def ordered_blocks(page: Path) -> list[tuple[Block, str]]:
+    """All fenced blocks in their order, each with the file that the comment in its first line names, or none."""
+    return [
+        (block, _named(block)) for block in (Block(page, *match) for match in _FENCE.findall(page.read_text("utf-8")))
+    ]
+
+
 def named_files(page: Path) -> dict[str, str]:
     """Path → text, of the blocks whose first line is a comment that names a file."""
-    found = {}
-    for language in ("python", "yaml"):
-        for block in blocks(page, language):
-            first, _, _ = block.text.partition("\n")
-            if match := re.fullmatch(r"# (adapters/[\w/]+\.(?:py|yaml))", first):
-                found[match[1]] = block.text
-    return found
+    return {file: block.text for block, file in ordered_blocks(page) if file}
+
+
+def _named(block: Block) -> str:
+    first, _, _ = block.text.partition("\n")
+    match = re.fullmatch(r"# (adapters/[\w/]+\.(?:py|yaml))", first)
+    return match[1] if match and block.language in ("python", "yaml") else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from ngsp.adapter.backends.authentication import BasicAuth, BearerAuth, HeaderAu
 from ngsp.adapter.backends.base import BackendConfig, BreakerSettings, RetrySettings
 from ngsp.adapter.backends.http import TlsConfig
 from ngsp.adapter.backends.rest import ProbeConfig, RestCall, RestConfig
+from ngsp.adapter.backends.soap import HeaderSecurity, SoapCall, SoapConfig, TokenSecurity
 from ngsp.adapter.declared import ANSWER_ROOT, CALL_ROOT
 from ngsp.adapter.manifest import Manifest, ServiceManifest
 from ngsp.adapter.process import find_adapter
@@ -130,9 +132,16 @@ def test_every_piece_of_yaml_is_read(tmp_path: Path) -> None:
     for piece in pieces:
         written = yaml.safe_load(piece)
         assert list(written) == ["backend"], piece
-        text = manifest("kind: rest\nurl: {env: U}", "call: {path: /a}") if "rest" in piece else ""
-        if text:
-            load(tmp_path, re.sub(r"backend:\n(  .*\n)+", piece, text))
+        shutil.copy(PROJECT / "ngsp" / "adapter" / "starters" / "soap" / "ho-so.wsdl", tmp_path)
+        calls = {
+            "rest": "call: {path: /a}",
+            "soap": "call: {operation: TraCuuHoSo, arguments: {MaYeuCau: id, MaHoSo: id}}",
+        }
+        kind = written["backend"]["kind"]
+        if kind in calls:
+            before, backend, after = re.split(r"(backend:\n(?:  .*\n)+)", manifest("kind: rest", calls[kind]))
+            assert backend
+            load(tmp_path, before + piece + after)
 
 
 @pytest.mark.parametrize(
@@ -151,11 +160,15 @@ def test_every_piece_of_yaml_is_read(tmp_path: Path) -> None:
         (BearerAuth, ""),
         (HeaderAuth, ""),
         (LgspAuth, ""),
+        (SoapConfig, "backend."),
+        (SoapCall, "call."),
+        (TokenSecurity, ""),
+        (HeaderSecurity, ""),
     ],
 )
 def test_every_key_stands_in_the_guide(model: type[BaseModel], prefix: str) -> None:
     known = code(GUIDE)
-    inherited = set(BackendConfig.model_fields) if model is RestConfig else set()
+    inherited = set(BackendConfig.model_fields) if model in (RestConfig, SoapConfig) else set()
     for name, field in model.model_fields.items():
         if name not in inherited:
             key = field.alias or name

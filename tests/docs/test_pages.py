@@ -87,7 +87,7 @@ def test_every_target_script_and_module_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_every_file_of_ours_that_is_named_exists(page: Path) -> None:
-    written_here = {name.rpartition("/")[0] for name in named_files(PROJECT / "docs" / "adapters.md")}
+    written_here = {name.rpartition("/")[0] for each in PAGES for name in named_files(each)}
     for name in re.findall(r"`((?:ngsp|tests|adapters|schemas|bench|docs)/[\w./-]*)`", prose(page)):
         if name.rstrip("/") not in written_here:
             assert (PROJECT / name).exists(), name
@@ -97,7 +97,7 @@ def test_every_file_of_ours_that_is_named_exists(page: Path) -> None:
 def test_every_variable_is_a_setting_of_something(page: Path) -> None:
     settings = {f"NGSP_{name.upper()}" for name in Settings.model_fields}
     settings |= {f"NGSP_ADAPTER_{name.upper()}" for name in AdapterSettings.model_fields}
-    declared = "".join(block.text for block in blocks(PROJECT / "docs" / "adapters.md", "yaml"))
+    declared = "".join(block.text for each in PAGES for block in blocks(each, "yaml"))
     manifests = "".join(path.read_text("utf-8") for path in (PROJECT / "adapters").glob("*/manifest.yaml"))
     for name in _VARIABLE.findall(prose(page)):
         if name not in settings:

@@ -20,6 +20,7 @@ ADAPTERS = {
     "g24-insurance": "adapters.g24_insurance.adapter",
     "g12-customs": "adapters.g12_customs.adapter",
     "g12-tax": "adapters.g12_tax.adapter",
+    "g18-health": "adapters.g18_health.adapter",
 }
 """Adapter and its client → what `ngsp adapter run` is given."""
 
@@ -91,6 +92,15 @@ PROGRAMS = (
             "NGSP_G12_TAX_URL": "url",
             "NGSP_G12_TAX_CLIENT_ID": "client_id",
             "NGSP_G12_TAX_SECRET_FILE": "secret_file",
+        },
+    ),
+    Program(
+        "health",
+        "adapters.g18_health.health_server",
+        {
+            "NGSP_G18_HEALTH_URL": "url",
+            "NGSP_G18_HEALTH_CLIENT_ID": "client_id",
+            "NGSP_G18_HEALTH_SECRET_FILE": "secret_file",
         },
     ),
 )

@@ -47,3 +47,11 @@ async def tax_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
     secret = tmp_path_factory.mktemp("g12-tax") / "secret"
     async with StandIn("adapters.g12_tax.tax_server", "--secret-file", str(secret)) as process:
         yield process
+
+
+@pytest.fixture(scope="session")
+async def health_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StandIn]:
+    """One stand-in for the run: the health ministry's system of signed papers."""
+    secret = tmp_path_factory.mktemp("g18-health") / "secret"
+    async with StandIn("adapters.g18_health.health_server", "--secret-file", str(secret)) as process:
+        yield process

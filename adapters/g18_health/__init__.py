@@ -1,0 +1,1 @@
+"""Birth notices and health certificates (Bộ Y tế, G18)."""

@@ -1,0 +1,1 @@
+"""Stand-in for the health ministry's system of signed papers."""

@@ -21,6 +21,7 @@ ADAPTERS = {
     "g12-customs": "adapters.g12_customs.adapter",
     "g12-tax": "adapters.g12_tax.adapter",
     "g18-health": "adapters.g18_health.adapter",
+    "g15-civil-registry": "adapters.g15_civil_registry.adapter",
 }
 """Adapter and its client → what `ngsp adapter run` is given."""
 
@@ -101,6 +102,15 @@ PROGRAMS = (
             "NGSP_G18_HEALTH_URL": "url",
             "NGSP_G18_HEALTH_CLIENT_ID": "client_id",
             "NGSP_G18_HEALTH_SECRET_FILE": "secret_file",
+        },
+    ),
+    Program(
+        "civil",
+        "adapters.g15_civil_registry.civil_server",
+        {
+            "NGSP_G15_CIVIL_URL": "url",
+            "NGSP_G15_CIVIL_CLIENT_ID": "client_id",
+            "NGSP_G15_CIVIL_SECRET_FILE": "secret_file",
         },
     ),
 )

@@ -55,3 +55,11 @@ async def health_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
     secret = tmp_path_factory.mktemp("g18-health") / "secret"
     async with StandIn("adapters.g18_health.health_server", "--secret-file", str(secret)) as process:
         yield process
+
+
+@pytest.fixture(scope="session")
+async def civil_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StandIn]:
+    """One stand-in for the run: the national civil registry."""
+    secret = tmp_path_factory.mktemp("g15-civil-registry") / "secret"
+    async with StandIn("adapters.g15_civil_registry.civil_server", "--secret-file", str(secret)) as process:
+        yield process

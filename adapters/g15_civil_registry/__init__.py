@@ -1,0 +1,1 @@
+"""The national civil registry (Bộ Tư pháp, G15)."""

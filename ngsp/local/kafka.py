@@ -75,6 +75,7 @@ class LocalKafka:
     """One Kafka broker whose data and port stay with `folder` between starts.
 
     `port` fixes the port; else a free one is taken at the first start and kept. `settings` adds to the broker's own.
+    `short_lived`: one that is started and ended again soon; it starts in half the processor time, and stays slower.
     `say` gets a line where a person should know something. Raises LocalServerError, in both languages, when the broker
     cannot be had.
     """
@@ -85,12 +86,15 @@ class LocalKafka:
         say: Callable[[str], None] = lambda _line: None,
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
+        *,
+        short_lived: bool = False,
     ) -> None:
         self.folder = folder.resolve()
         self._base = self.folder / "kafka"
         self._say = say
         self._wanted_port = port
         self._settings = {**_SETTINGS, **(settings or {})}
+        self._short_lived = short_lived
         self._lock = FolderLock(self.folder / "kafka.lock", "Kafka")
         self._ports: tuple[int, int] | None = None
         self._process: ServerProcess | None = None
@@ -134,7 +138,7 @@ class LocalKafka:
             if not (self._base / "data").exists():
                 await asyncio.to_thread(self._format, programs, self._ports)
             self._process = ServerProcess(
-                self._command(programs, "kafka.Kafka", str(self._base / "server.properties")),
+                self._command(programs, "kafka.Kafka", str(self._base / "server.properties"), brief=self._short_lived),
                 log=self.log,
                 stop_signal=signal.SIGTERM,
                 environment=None,
@@ -219,7 +223,8 @@ class LocalKafka:
         }
         path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()), "utf-8")
 
-    def _command(self, programs: Programs, program: str, *arguments: str) -> list[str]:
+    def _command(self, programs: Programs, program: str, *arguments: str, brief: bool) -> list[str]:
+        """`brief`: without the second compiler, whose work only pays for what runs long."""
         options = [
             _HEAP,
             "-server",
@@ -227,6 +232,7 @@ class LocalKafka:
             "-XX:MaxGCPauseMillis=20",
             "-XX:+ExitOnOutOfMemoryError",
             "-XX:-UsePerfData",
+            *(["-XX:TieredStopAtLevel=1"] if brief else []),
         ]
         logging = f"-Dlog4j2.configurationFile={self._base / 'log4j2.properties'}"
         return [*programs.java, *options, logging, "-cp", programs.classpath, program, *arguments]
@@ -240,7 +246,8 @@ class LocalKafka:
         self._configuration(configuration, staging, ports)
         # A zero byte is an "A" in front: an id that starts with "-" would be taken for an option.
         cluster = base64.urlsafe_b64encode(b"\0" + secrets.token_bytes(15)).decode("ascii").rstrip("=")
-        tool = self._command(programs, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(configuration))
+        arguments = ("format", "-t", cluster, "-c", str(configuration))
+        tool = self._command(programs, "kafka.tools.StorageTool", *arguments, brief=True)
         status, output = run_program(tool, folder=self._base)
         if status != 0:
             raise LocalServerError(

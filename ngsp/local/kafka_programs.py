@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import os
@@ -9,6 +10,7 @@ import pwd
 import re
 import shutil
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +19,7 @@ from ngsp.local.process import LocalServerError, run_program
 from ngsp.text import Text, tr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 KAFKA_VERSION = "4.1.0"
 _JAVA_MINIMUM = 17
@@ -65,7 +67,9 @@ def kafka_programs(folder: Path, say: Callable[[str], None]) -> Programs:
     jars = _jars_folder()
     if java and _java_serves(java):
         if not _jars_complete(jars):
-            _bring_jars(jars, say)
+            with _taking_turns(jars.parent):
+                if not _jars_complete(jars):
+                    _bring_jars(jars, say)
         return Programs(java=(java,), classpath=f"{jars}/*")
     user = f"{os.geteuid()}:{os.getegid()}"
     # The host's network and the same path inside and outside: one configuration serves both ways to run.
@@ -101,6 +105,15 @@ def _jars_folder() -> Path:
     return (Path(cache) if cache else Path.home() / ".cache" / "ngsp").absolute() / f"kafka-{KAFKA_VERSION}"
 
 
+@contextmanager
+def _taking_turns(folder: Path) -> Iterator[None]:
+    """Of several who find no jars at once, one fetches them and the others wait."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "kafka.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def _digests() -> dict[str, str]:
     """File name → SHA-256, as in the list made from Maven Central."""
     lines = (_MAVEN / "jars.sha256").read_text("ascii").splitlines()
@@ -119,7 +132,6 @@ def _bring_jars(folder: Path, say: Callable[[str], None]) -> None:
             en=f"Fetching Apache Kafka {KAFKA_VERSION} with Maven (43 MB, first time only)…",
         )
     )
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="kafka-", dir=folder.parent) as staging:
         jars = Path(staging) / "jars"
         shutil.copy(_MAVEN / "pom.xml", staging)

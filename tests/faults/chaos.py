@@ -40,7 +40,7 @@ async def until_stopped(folder: Path, kills: int, seed: int, verbose: bool) -> i
 
 async def chaos(folder: Path, kills: int, seed: int, verbose: bool) -> int:
     """0 where everything held; the folder then is deleted by the caller."""
-    postgres, kafka = LocalPostgres(folder / "postgres", say), LocalKafka(folder / "kafka", say)
+    postgres, kafka = LocalPostgres(folder / "postgres", say), LocalKafka(folder / "kafka", say, short_lived=True)
     async with postgres, kafka:
         installation, ledger_url, notices = await fault_installation(folder, postgres, kafka)
         acknowledged = 0

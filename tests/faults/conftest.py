@@ -10,7 +10,7 @@ from ngsp.local.kafka import LocalKafka
 from ngsp.local.postgres import LocalPostgres
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LocalPostgres]:
     server = LocalPostgres(tmp_path_factory.mktemp("own-postgres"), print)
     await server.start()
@@ -18,11 +18,11 @@ async def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
     await server.remove()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def own_kafka(
     kafka_programs_present: None, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[LocalKafka]:
-    server = LocalKafka(tmp_path_factory.mktemp("own-kafka"), print)
+    server = LocalKafka(tmp_path_factory.mktemp("own-kafka"), print, short_lived=True)
     await server.start()
     yield server
     await server.remove()

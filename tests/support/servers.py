@@ -29,7 +29,7 @@ async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lo
 
 @pytest.fixture(scope="session")
 async def kafka(kafka_programs_present: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LocalKafka]:
-    server = LocalKafka(tmp_path_factory.mktemp("kafka"), print)
+    server = LocalKafka(tmp_path_factory.mktemp("kafka"), print, short_lived=True)
     await server.start()
     yield server
     await server.remove()

@@ -28,7 +28,7 @@ from ngsp.bus import Bus, EmbeddedBus, Topic
 from ngsp.bus.kafka import KafkaBus, KafkaConnection
 from ngsp.config import Settings
 from ngsp.database import check_durability, connect, engine, migrate, pool
-from ngsp.delivery import GATEWAYS_GROUP, Outcomes, Relay
+from ngsp.delivery import Outcomes, Relay
 from ngsp.errors import NgspError, RegistryStale
 from ngsp.exchange import Exchange
 from ngsp.gate import Gate
@@ -36,7 +36,7 @@ from ngsp.identity.partners import Partners
 from ngsp.identity.secrets import hash_secret
 from ngsp.identity.tokens import Tokens
 from ngsp.jobs import Jobs
-from ngsp.messages import OUTCOMES_TOPIC, REPLY_TOPIC_PREFIX, group_of
+from ngsp.messages import GATEWAYS_GROUP, OUTCOMES_TOPIC, REPLY_TOPIC_PREFIX, group_of
 from ngsp.quota import Quotas
 from ngsp.refusals import Refusals
 from ngsp.registry.model import Snapshot

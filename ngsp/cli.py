@@ -123,6 +123,25 @@ def bus_init() -> None:
     typer.echo(tr(f"Đủ {made} topic.", f"{made} topics are there."))
 
 
+@bus_app.command(
+    "describe",
+    help=tr("In tài liệu AsyncAPI 3.0 của các topic.", "Print the topics as an AsyncAPI 3.0 document."),
+)
+def bus_describe(
+    service: Annotated[
+        str, typer.Argument(help=tr("Chỉ một dịch vụ: cơ-quan/tên/phiên-bản.", "One service: provider/name/version."))
+    ] = "",
+) -> None:
+    import json
+
+    from ngsp.serving import describe_bus
+
+    document = asyncio.run(describe_bus(_settings(), service))
+    if document is None:
+        raise _fail(tr(f"Không có dịch vụ {service}.", f"There is no service {service}."))
+    typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
+
+
 @keys_app.command("rotate", help=tr("Tạo khóa ký mới, có gối đầu.", "Make a new signing key, with overlap."))
 def keys_rotate() -> None:
     from ngsp.serving import rotate_keys

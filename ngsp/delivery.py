@@ -26,7 +26,16 @@ from ngsp.errors import (
     OutcomeUnknown,
     ReplyErased,
 )
-from ngsp.messages import IN_DOUBT, OUTCOMES_TOPIC, TOO_OLD, TRANSACTION_ID, Envelope, Reply, check_identifier
+from ngsp.messages import (
+    GATEWAYS_GROUP,
+    IN_DOUBT,
+    OUTCOMES_TOPIC,
+    TOO_OLD,
+    TRANSACTION_ID,
+    Envelope,
+    Reply,
+    check_identifier,
+)
 from ngsp.registry.model import Snapshot
 from ngsp.registry.store import Registry
 from ngsp.strays import Strays, grant_of
@@ -36,7 +45,6 @@ from ngsp.transactions.gateways import DATABASE_TROUBLE
 from ngsp.transactions.log import REQUEST_AAD, Conclusion, PutAside, TransactionLog
 from ngsp.vault import Vault, VaultError
 
-GATEWAYS_GROUP = "ngsp.gateways"
 MOST_OUTCOMES_IN_WORK = 256
 HELD_EVERY_S = 1.0
 NOT_SERVED_PAUSE = timedelta(seconds=30)

@@ -114,6 +114,8 @@ IN_DOUBT = "effect-in-doubt"
 """Code of a reply `retry` to a delivery that was begun and may have been done: the next one finds out."""
 OUTCOMES_TOPIC = "ngsp.outcomes"
 """Replies to submissions, shared by all gateways as one consumer group."""
+GATEWAYS_GROUP = "ngsp.gateways"
+"""That group."""
 
 
 def group_of(adapter: str) -> str:

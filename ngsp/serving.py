@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import structlog
 
+from ngsp import __version__
 from ngsp.adapter.process import find_adapter
 from ngsp.api.edge import Limits
 from ngsp.api.server import serve
@@ -14,7 +16,10 @@ from ngsp.config import Settings
 from ngsp.database import engine
 from ngsp.identity.keys import Keyring
 from ngsp.identity.secrets import hash_secret
+from ngsp.registry.asyncapi import node_asyncapi, service_asyncapi
+from ngsp.registry.model import Snapshot
 from ngsp.registry.store import Registry
+from ngsp.text import language_of_terminal
 from ngsp.vault import Vault
 
 log = structlog.get_logger(__name__)
@@ -56,17 +61,32 @@ async def serve_gateway(settings: Settings) -> bool:
 
 async def init_bus(settings: Settings) -> int:
     """Make every topic the registry asks for; returns how many there are."""
-    database = engine(settings.database_url.get_secret_value(), pool_size=2)
-    registry = Registry(settings, database, hash_secret)
+    topics = all_topics(await _registry_now(settings), settings)
     bus = make_bus(settings)
     try:
-        await registry.start()
         await bus.start()
-        topics = all_topics(registry.snapshot, settings)
         await bus.ensure(topics)
         return len(topics)
     finally:
         await bus.stop()
+
+
+async def describe_bus(settings: Settings, service: str = "") -> dict[str, Any] | None:
+    """The AsyncAPI document of the node's topics, or of the service `service`; None where there is no such service."""
+    snapshot = await _registry_now(settings)
+    if not service:
+        return node_asyncapi(snapshot.services.values(), settings, __version__)
+    found = snapshot.services.get(service)
+    return service_asyncapi(found, language_of_terminal()) if found else None
+
+
+async def _registry_now(settings: Settings) -> Snapshot:
+    database = engine(settings.database_url.get_secret_value(), pool_size=2)
+    registry = Registry(settings, database, hash_secret)
+    try:
+        await registry.start()
+        return registry.snapshot
+    finally:
         await registry.stop()
         await database.dispose()
 

@@ -20,6 +20,7 @@ from ngsp.api import (
     quarantine,
     services,
     statistics,
+    topics,
     transactions,
 )
 from ngsp.api.interface import interface
@@ -35,6 +36,7 @@ ROUTERS = (
     adapters.router,
     agreements.router,
     compatible_routes.router,
+    topics.router,
     operations.router,
     errors_page.router,
     documentation.router,

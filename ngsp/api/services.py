@@ -18,6 +18,7 @@ from ngsp.api.problems import language_from
 from ngsp.api.strict import StrictRoute
 from ngsp.errors import NotFound
 from ngsp.messages import Effect, Mode, ServiceKey
+from ngsp.registry.asyncapi import service_asyncapi
 from ngsp.registry.documents import StateDocument
 from ngsp.registry.model import Service
 from ngsp.registry.openapi import service_openapi
@@ -158,6 +159,15 @@ async def put_state(
     stored = await parts(request).registry.put_state(actor(caller), path, document, expected)
     response.headers["ETag"] = etag(stored.row_version)
     return _state(stored.value)
+
+
+@router.get("/{provider}/{service}/{version}/asyncapi.json")
+async def read_service_asyncapi(
+    request: Request, provider: str, service: str, version: str, caller: AnyCaller
+) -> dict[str, Any]:
+    """Tài liệu AsyncAPI 3.0 của một dịch vụ, cho người viết bộ kết nối. / The AsyncAPI 3.0 document of one service, for
+    who writes its adapter."""
+    return service_asyncapi(_find(request, provider, service, version), language_from(request.headers))
 
 
 @router.get("/{provider}/{service}/{version}/openapi.json")

@@ -83,6 +83,7 @@ class Watcher:
         self._tasks.append(asyncio.create_task(self._run(connection), name="registry-watch"))
         for callback in self._callbacks:
             self._follow(callback)
+        await asyncio.sleep(0)  # the connection is the task's to close only once it has begun
 
     async def stop(self) -> None:
         tasks, self._tasks = self._tasks, []

@@ -17,9 +17,9 @@ from ngsp.adapter.inbox import MARGIN_S
 from ngsp.adapter.manifest import ServiceManifest
 from ngsp.adapter.runner import LARGEST_REPLY_BYTES, LATEST_START_S
 from ngsp.bus.kafka import LARGEST_MESSAGE_BYTES, KafkaBus
-from ngsp.delivery import GATEWAYS_GROUP
 from ngsp.local.kafka import LocalKafka
 from ngsp.messages import (
+    GATEWAYS_GROUP,
     OUTCOMES_TOPIC,
     REPLY_STATUSES,
     REPLY_TOPIC_PREFIX,

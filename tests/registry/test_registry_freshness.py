@@ -23,6 +23,7 @@ from tests.support.registry import (
     temporary_database,
     text,
 )
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -184,3 +185,19 @@ async def test_writers_at_once_lose_nothing(url: str) -> None:
         assert sum(won) == 1
         await eventually(lambda: other.snapshot.revision == one.snapshot.revision == revision + 1, ONE_SECOND)
         assert name_in(other) == f"Bản {won.index(True)}"
+
+
+async def test_a_registry_that_is_stopped_at_once_leaves_no_connection(postgres: LocalPostgres) -> None:
+    async with temporary_database(postgres) as url:
+        async with running_registry(url):
+            pass
+        connection = await asyncpg.connect(url)
+        try:
+
+            async def gone() -> bool:
+                count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                return int(await connection.fetchval(f"{count} AND application_name = 'ngsp-registry'")) == 0
+
+            await until(gone, "the registry's connection to end")
+        finally:
+            await connection.close()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from lxml import etree
+from structlog.testing import capture_logs
 
 from adapters.soap_server.security import Account, Guard
 from ngsp.adapter import ManifestError
@@ -193,6 +194,68 @@ async def test_faults_and_statuses_by_rule_and_without(
     async with served(folder, manifest(BACKEND, ECHO + re.sub("\n {8}", "\n", rules)), URL=server.url) as door:
         reply = await door.ask({"text": "a"})
     assert (reply.status, reply.code, reply.body) == (status, code, b"")
+
+
+@pytest.mark.parametrize(
+    ("coding", "content_type", "declared"),
+    [
+        ("utf-8", "text/xml", ""),
+        ("utf-8", "application/xml;charset=UTF-8", "utf8"),
+        ("utf-8-sig", "text/xml; charset=utf-8", "utf-8"),
+        ("utf-16", "text/xml; charset=utf-16", ""),
+        ("utf-16", "text/xml", "utf-16"),
+        ("windows-1258", 'text/xml; charset="windows-1258"', ""),
+        ("iso-8859-1", "application/soap+xml; action=a", "ISO-8859-1"),
+    ],
+)
+async def test_a_coding_that_is_named_is_read(
+    server: Scripted, folder: Path, coding: str, content_type: str, declared: str
+) -> None:
+    prologue = f'<?xml version="1.0" encoding="{declared}"?>' if declared else ""
+    content = (prologue + envelope(values("<v:needed>é</v:needed>")).decode()).encode(coding)
+    server.answer = always(raw("200 OK", content, Content_Type=content_type))
+    async with served(folder, manifest(BACKEND, ECHO), URL=server.url) as door:
+        assert (await door.answer({"text": "a"}))["needed"] == "é"
+
+
+@pytest.mark.parametrize(
+    ("coding", "content_type", "code"),
+    [
+        ("utf-8", "text/xml; charset=rot13", "backend-charset"),
+        ("utf-8", "text/xml; charset=TCVN3", "backend-charset"),
+        ("utf-8", "text/xml; charset=", "backend-off-wsdl"),
+        ("windows-1258", "text/xml", "backend-not-xml"),
+        ("utf-16", "text/xml; charset=utf-8", "backend-not-xml"),
+    ],
+)
+async def test_a_coding_that_is_wrong_is_no_name(
+    server: Scripted, folder: Path, coding: str, content_type: str, code: str
+) -> None:
+    content = envelope(values("<v:text>é</v:text>")).decode().encode(coding)
+    server.answer = always(raw("200 OK", content, Content_Type=content_type))
+    async with served(folder, manifest(BACKEND, ECHO), URL=server.url) as door:
+        reply = await door.ask({"text": "a"})
+    assert (reply.status, reply.code) == ("failed", code)
+
+
+async def test_no_log_tells_what_an_answer_held(
+    server: Scripted, folder: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A value off its type, an unknown element and a fault's text: all may be a citizen's."""
+    bad = [
+        answer(values("<v:int>PLANTED</v:int><v:needed/>")),
+        answer("<PLANTED/>"),
+        answer(values("<v:needed>PLANTED</v:needed><v:needed/>")),
+        raw("200 OK", b"<PLANTED", Content_Type=TEXT_TYPE),
+        fault("s:Client", "<faultactor>PLANTED</faultactor><detail>PLANTED</detail>"),
+    ]
+    caplog.set_level("DEBUG")
+    with capture_logs() as logs:
+        async with served(folder, manifest(BACKEND, ECHO), URL=server.url) as door:
+            for given in bad:
+                server.answer = always(given)
+                assert (await door.ask({"text": "PLANTED"})).status == "failed"
+    assert "PLANTED" not in caplog.text + repr(logs) + "".join(capsys.readouterr())
 
 
 async def test_a_submission_that_cannot_be_understood_may_have_been_done(server: Scripted, folder: Path) -> None:

@@ -30,18 +30,21 @@ def parsed(content: bytes, content_type: str) -> Any:
     media_type, _, parameters = content_type.partition(";")
     if media_type.strip().lower() not in _MEDIA_TYPES:
         raise Failed("backend-not-xml")
-    parser = etree.XMLParser(
-        encoding=_coding(content, parameters),
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        huge_tree=False,
-        remove_comments=True,
-        remove_pis=True,
-    )
+    coding = _coding(content, parameters)
     try:
+        parser = etree.XMLParser(
+            encoding=coding,
+            resolve_entities=False,
+            no_network=True,
+            load_dtd=False,
+            huge_tree=False,
+            remove_comments=True,
+            remove_pis=True,
+        )
         root = etree.fromstring(content, parser)
-    except (etree.XMLSyntaxError, LookupError, ValueError):
+    except LookupError:
+        raise Failed("backend-charset") from None
+    except (etree.XMLSyntaxError, ValueError):
         raise Failed("backend-not-xml") from None
     if root.getroottree().docinfo.doctype:
         raise Failed("backend-xml-dtd")

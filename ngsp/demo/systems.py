@@ -22,6 +22,7 @@ ADAPTERS = {
     "g12-tax": "adapters.g12_tax.adapter",
     "g18-health": "adapters.g18_health.adapter",
     "g15-civil-registry": "adapters.g15_civil_registry.adapter",
+    "g22-procedures": "adapters.g22_procedures.adapter",
 }
 """Adapter and its client → what `ngsp adapter run` is given."""
 
@@ -111,6 +112,15 @@ PROGRAMS = (
             "NGSP_G15_CIVIL_URL": "url",
             "NGSP_G15_CIVIL_CLIENT_ID": "client_id",
             "NGSP_G15_CIVIL_SECRET_FILE": "secret_file",
+        },
+    ),
+    Program(
+        "procedure",
+        "adapters.g22_procedures.procedure_server",
+        {
+            "NGSP_G22_PROCEDURES_URL": "url",
+            "NGSP_G22_PROCEDURES_CLIENT_ID": "client_id",
+            "NGSP_G22_PROCEDURES_SECRET_FILE": "secret_file",
         },
     ),
 )

@@ -63,3 +63,11 @@ async def civil_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
     secret = tmp_path_factory.mktemp("g15-civil-registry") / "secret"
     async with StandIn("adapters.g15_civil_registry.civil_server", "--secret-file", str(secret)) as process:
         yield process
+
+
+@pytest.fixture(scope="session")
+async def procedure_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StandIn]:
+    """One stand-in for the run: the database of administrative procedures."""
+    secret = tmp_path_factory.mktemp("g22-procedures") / "secret"
+    async with StandIn("adapters.g22_procedures.procedure_server", "--secret-file", str(secret)) as process:
+        yield process

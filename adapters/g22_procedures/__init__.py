@@ -1,0 +1,1 @@
+"""The national catalogue of administrative procedures (Văn phòng Chính phủ, G22)."""

@@ -1,0 +1,152 @@
+"""What the database answers: the version in force on a day, and what changed since a number.
+
+GET /thuTuc/{maThuTuc}?ngay=dd/MM/yyyy   200 {…, luuTamGiay}, 404 {maLoi}; the code with an organ's suffix too
+GET /thayDoi?sau=…&toiDa=…               200 {danhSach: […], cuoi, conNua}, 409 {maLoi} for a number yet to come
+
+`luuTamGiay`: for how many seconds the answer may be kept: an hour, or until the version ends.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from typing import Any
+
+from adapters.g01_population.names import Draw
+from adapters.g22_procedures.procedure_server.procedures import COMMUNE, MINISTRY, Version, procedures
+from adapters.rest_server.server import Asked
+
+STATE_PATH = "/tinhTrang"
+HOLDS_S = 3_600
+MOST_CHANGES = 500
+_VIETNAM = timezone(timedelta(hours=7))
+_CODE = re.compile(r"([12]\.[0-9]{6})(?:\.000\.00\.00\.([GH][0-9]{2}))?")
+_LEVELS = {COMMUNE: "Cấp xã", "TINH": "Cấp tỉnh", MINISTRY: "Cấp bộ"}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What is told of a change. `kind`: BAN_HANH the first version, SUA_DOI a later one, BAI_BO the end."""
+
+    day: date
+    code: str
+    version: int
+    kind: str
+    decision: str
+    since: date
+
+
+class Catalogue:
+    """Procedures and the log of their changes, numbered from 1. `clock`: what time it is, aware."""
+
+    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._clock = clock
+        self.procedures = procedures()
+        self.events = sorted(
+            (event for code, versions in self.procedures.items() for event in _events(code, versions)),
+            key=lambda event: (event.day, event.code, event.version, event.kind),
+        )
+
+    def answer(self, asked: Asked) -> tuple[int, object]:
+        if asked.path == STATE_PATH:
+            return 200, {"trangThai": "OK"}
+        try:
+            match asked.method, asked.path.removeprefix("/").split("/"):
+                case "GET", ["thuTuc", code]:
+                    return self._version(next(iter(self.procedures)) if asked.other else code, asked.query.get("ngay"))
+                case "GET", ["thayDoi"]:
+                    return self._changes(int(asked.query["sau"]), int(asked.query.get("toiDa", "100")))
+        except (KeyError, ValueError):
+            return 400, {"maLoi": "THAM_SO_SAI"}
+        return 404, {"maLoi": "KHONG_CO_DICH_VU"}
+
+    def _version(self, wanted: str, day: str | None) -> tuple[int, object]:
+        code = _CODE.fullmatch(wanted)
+        if code is None or code[1] not in self.procedures:
+            return 404, {"maLoi": "KHONG_CO_THU_TUC"}
+        now = self._clock().astimezone(_VIETNAM)
+        on = datetime.strptime(day, "%d/%m/%Y").date() if day else now.date()  # noqa: DTZ007 - a date
+        versions = self.procedures[code[1]]
+        version = next(
+            (each for each in versions if each.since <= on and (each.until is None or on <= each.until)), None
+        )
+        if version is None:
+            return 404, {"maLoi": "KHONG_CO_HIEU_LUC"}
+        holds_s = HOLDS_S
+        if not day and version.until is not None:
+            end = datetime.combine(version.until + timedelta(days=1), time(), _VIETNAM)
+            holds_s = min(HOLDS_S, int((end - now).total_seconds()))
+        return 200, _shown(wanted, code[2] or "", version, versions) | {"luuTamGiay": holds_s}
+
+    def _changes(self, after: int, most: int) -> tuple[int, object]:
+        if after < 0 or not 1 <= most <= MOST_CHANGES:
+            raise ValueError("out of range")
+        if after > len(self.events):
+            return 409, {"maLoi": "SO_CHUA_CO"}
+        found = self.events[after : after + most]
+        return 200, {
+            "danhSach": [
+                {
+                    "so": number,
+                    "maThuTuc": event.code,
+                    "phienBan": event.version,
+                    "loai": event.kind,
+                    "quyetDinh": event.decision,
+                    "ngayCongBo": f"{event.day:%d/%m/%Y}",
+                    "hieuLucTu": f"{event.since:%d/%m/%Y}",
+                }
+                for number, event in enumerate(found, after + 1)
+            ],
+            "cuoi": after + len(found),
+            "conNua": after + len(found) < len(self.events),
+        }
+
+
+def _events(code: str, versions: tuple[Version, ...]) -> list[Event]:
+    events = [
+        Event(
+            each.published, code, each.number, "BAN_HANH" if each.number == 1 else "SUA_DOI", each.decision, each.since
+        )
+        for each in versions
+    ]
+    last = versions[-1]
+    if last.until is not None:
+        ended = last.until + timedelta(days=1)
+        events.append(Event(ended, code, last.number, "BAI_BO", last.decision, ended))
+    return events
+
+
+def _shown(wanted: str, organ: str, version: Version, versions: tuple[Version, ...]) -> dict[str, Any]:
+    """An organ may have promised to be quicker than the procedure asks."""
+    quicker = Draw(f"rút ngắn 1/{wanted}").below(1 + version.days // 3) if organ else 0
+    return {
+        "maThuTuc": wanted,
+        "coQuan": organ,
+        "ten": version.name,
+        "linhVuc": version.field,
+        "cap": _LEVELS[version.level],
+        "thoiHan": str(version.days - quicker),
+        "phi": str(version.fee),
+        "thanhPhan": [
+            {
+                "ten": part.name,
+                "banChinh": part.originals,
+                "banSao": part.copies,
+                "batBuoc": "1" if part.required else "0",
+            }
+            for part in version.parts
+        ],
+        "lienQuan": list(version.related),
+        "phienBan": version.number,
+        "cacPhienBan": [
+            {
+                "phienBan": each.number,
+                "quyetDinh": each.decision,
+                "hieuLucTu": f"{each.since:%d/%m/%Y}",
+                "hieuLucDen": f"{each.until:%d/%m/%Y}" if each.until else "",
+            }
+            for each in versions
+        ],
+    }

@@ -8,6 +8,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+import orjson
+
 from ngsp.errors import AccessDenied, AgreementAmbiguous, MalformedHeader
 from ngsp.registry.model import Client, Grant, Service, Snapshot
 from ngsp.text import Text
@@ -84,6 +86,14 @@ def subjects_in(request: Any, service: Service) -> list[str]:
     for pointer in service.subjects:
         found += [value for value in _values(request, pointer.split("/")[1:]) if isinstance(value, str) and value]
     return found
+
+
+def line_of(request: Any, dossier: str, service: Service) -> bytes:
+    """What submissions to `service` are ordered by, as bytes; empty where this one has nothing to be ordered by."""
+    if service.order == "dossier":
+        return dossier.encode()
+    found = _values(request, service.order.split("/")[1:]) if service.order != "none" else []
+    return orjson.dumps(found[0], option=orjson.OPT_SORT_KEYS) if found else b""
 
 
 def _values(value: Any, steps: list[str]) -> list[Any]:

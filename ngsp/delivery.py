@@ -41,29 +41,40 @@ from ngsp.registry.store import Registry
 from ngsp.strays import Strays, grant_of
 from ngsp.text import Text
 from ngsp.transactions import entry
+from ngsp.transactions.extras import LOCK_LINES, line_lock
 from ngsp.transactions.gateways import DATABASE_TROUBLE
 from ngsp.transactions.log import REQUEST_AAD, Conclusion, PutAside, TransactionLog
-from ngsp.vault import Vault, VaultError
+from ngsp.vault import RecordKey, Vault, VaultError
 
 MOST_OUTCOMES_IN_WORK = 256
 HELD_EVERY_S = 1.0
+ORDER_BYTES = 16
+"""Of the order key, as many travel on the bus."""
 NOT_SERVED_PAUSE = timedelta(seconds=30)
 """How long a submission is left alone whose service is disabled or retired."""
 _ID = Text("Mã giao dịch", "the transaction's id")
 
 log = structlog.get_logger(__name__)
 
-_WITH_ENTRY = """
-SELECT o.*, o.tx::text AS id, o.answered @> int4range(1, o.attempts + 1) AS undone, a.wrapped, a.body AS accepted
+_BEHIND = """o.attempts = 0 AND o.order_key IS NOT NULL AND EXISTS (
+    SELECT 1 FROM outbox e WHERE e.order_key = o.order_key AND e.state <> 'closed' AND e.tx <> o.tx
+        AND (e.place < o.place OR e.attempts > 0))"""
+"""True for a submission that has another before it in its line: not ended, and accepted earlier or on its way."""
+_WITH_ENTRY = f"""
+SELECT o.*, o.tx::text AS id, o.answered @> int4range(1, o.attempts + 1) AS undone, {_BEHIND} AS behind,
+    a.wrapped, a.body AS accepted
 FROM outbox o
-LEFT JOIN entries a ON a.tx = o.tx AND a.kind = 1 AND a.at = o.accepted_at"""
+LEFT JOIN entries a ON a.tx = o.tx AND a.kind = 1 AND a.at = o.accepted_at"""  # noqa: S608 - of constants
 _DUE = _WITH_ENTRY + " WHERE o.state = 'open' AND o.next_at <= $1 ORDER BY o.next_at LIMIT $2"
 _LATE = _WITH_ENTRY + " WHERE o.state = 'open' AND o.deadline <= $1 LIMIT $2"
 _ONE = _WITH_ENTRY + " WHERE o.tx = $1"
-_TAKE = """
+_TAKE = f"""
 UPDATE outbox o SET attempts = o.attempts + 1, next_at = due.next_at
 FROM (SELECT unnest($1::uuid[]) AS tx, unnest($2::timestamptz[]) AS next_at) due
-WHERE o.tx = due.tx AND o.state = 'open' RETURNING o.tx::text AS id"""
+WHERE o.tx = due.tx AND o.state = 'open' AND NOT ({_BEHIND}) RETURNING o.tx::text AS id"""  # noqa: S608 - of constants
+_SLEEP = f"""
+UPDATE outbox o SET next_at = o.deadline
+WHERE o.tx = ANY($1::uuid[]) AND o.state = 'open' AND {_BEHIND}"""  # noqa: S608 - of constants
 _POSTPONE = "UPDATE outbox SET next_at = $2 WHERE tx = $1 AND state = 'open'"
 _NOTHING_DONE = """
 UPDATE outbox SET answered = answered + int4multirange(int4range($2, $2 + 1))
@@ -98,9 +109,17 @@ class Relay:
         rows = await self._pool.fetch(wanted, now, self._settings.relay_batch)
         snapshot = self._registry.snapshot
         ready = [row for row in rows if await self._may_go(row, snapshot, now)]
-        if ready:
-            await self._publish(ready, now)
+        if behind := [row for row in ready if row["behind"]]:
+            await self._let_sleep(behind)
+        if first := [row for row in ready if not row["behind"]]:
+            await self._publish(first, now)
         return len(rows)
+
+    async def _let_sleep(self, rows: list[asyncpg.Record]) -> None:
+        """Until the submission before it in its line has ended: that commit makes it due again."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(LOCK_LINES, [line_lock(row["order_key"]) for row in rows])
+            await connection.execute(_SLEEP, [row["tx"] for row in rows])
 
     async def _may_go(self, row: asyncpg.Record, snapshot: Snapshot, now: datetime) -> bool:
         """True where `row` is to be published now; otherwise it has been ended or put off here."""
@@ -138,7 +157,7 @@ class Relay:
         return _expired(row) if row["undone"] else no_answer(service)
 
     async def _end(self, row: asyncpg.Record, conclusion: Conclusion, *, undone: bool = False) -> None:
-        await self._log.conclude_submission(row["id"], row["service"], None, conclusion, undone=undone)
+        await _close(self._log, row, None, conclusion, undone=undone)
 
     async def _publish(self, rows: list[asyncpg.Record], now: datetime) -> None:
         envelopes = []
@@ -152,7 +171,13 @@ class Relay:
         first_s = self._settings.redeliver_s
         longest_s = max(first_s, self._settings.retry_max_s)
         again = [now + timedelta(seconds=_pause_s(first_s, row["attempts"], longest_s)) for row, _ in envelopes]
-        taken = {record["id"] for record in await self._pool.fetch(_TAKE, [row["tx"] for row, _ in envelopes], again)}
+        try:
+            found = await self._pool.fetch(_TAKE, [row["tx"] for row, _ in envelopes], again)
+        except asyncpg.UniqueViolationError:
+            # Another gateway, whose lease had ended, sent one of the same line in this moment. All are due still.
+            log.warning("two relays met in a line; this one steps back")
+            return
+        taken = {record["id"] for record in found}
         await asyncio.gather(*(self._send(row, envelope) for row, envelope in envelopes if envelope.id in taken))
 
     async def _envelope(self, row: asyncpg.Record) -> Envelope | None:
@@ -185,6 +210,7 @@ class Relay:
             dossier=row["dossier"],
             traceparent=row["traceparent"],
             begin_by_ms=int((time.time() + self._begins_within_s(row)) * 1000),
+            order=row["order_key"][:ORDER_BYTES].hex() if row["order_key"] else "",
         )
 
     def _begins_within_s(self, row: asyncpg.Record) -> float:
@@ -195,7 +221,7 @@ class Relay:
     async def _send(self, row: asyncpg.Record, envelope: Envelope) -> None:
         topic = self._registry.snapshot.services[row["service"]].key.request_topic
         try:
-            await self._bus.send(topic, envelope.headers(), envelope.body)
+            await self._bus.send(topic, envelope.headers(), envelope.body, envelope.order.encode())
         except BusUnavailable as error:
             log.warning("a submission was not published; it is tried again", transaction=row["id"], reason=error.reason)
             await self._pool.execute(_POSTPONE, row["tx"], entry.now() + timedelta(seconds=self._settings.retry_min_s))
@@ -217,6 +243,14 @@ def _expired(row: asyncpg.Record, adapter: str = "") -> Conclusion:
     failure_class = "provider-unavailable" if row["attempts"] > 0 else "deadline"
     members = {"outcome_unknown": False, "safe_to_repeat": True}
     return Conclusion(entry.EXPIRED, failure_class, Expired(members=members), adapter=adapter)
+
+
+async def _close(
+    log: TransactionLog, row: asyncpg.Record, key: RecordKey | None, conclusion: Conclusion, *, undone: bool = False
+) -> bool:
+    return await log.conclude_submission(
+        row["id"], row["service"], key, conclusion, line=row["order_key"], undone=undone
+    )
 
 
 class Outcomes:
@@ -290,13 +324,13 @@ class Outcomes:
             return
         # The inbox knows of no delivery that was begun, and none can be any more.
         conclusion = Conclusion(entry.REFUSED, "access", AgreementRevoked(), adapter=reply.adapter)
-        await self._log.conclude_submission(row["id"], row["service"], None, conclusion)
+        await _close(self._log, row, None, conclusion)
 
     async def _conclude(self, row: asyncpg.Record, reply: Reply) -> bool:
         snapshot = self._registry.snapshot
         if row["wrapped"] is None:
             conclusion = Conclusion(entry.FAILED, "erased", ReplyErased())
-            return await self._log.conclude_submission(row["id"], row["service"], None, conclusion)
+            return await _close(self._log, row, None, conclusion)
         try:
             key = self._vault.unwrap(row["wrapped"], row["id"])
         except VaultError as error:
@@ -311,10 +345,10 @@ class Outcomes:
         elif reply.status == "expired" and row["attempts"] > 1 and grant.service.effect == "idempotent":
             if await self._nothing_done(reply):
                 conclusion = _expired(row, reply.adapter)
-                return await self._log.conclude_submission(row["id"], row["service"], key, conclusion, undone=True)
+                return await _close(self._log, row, key, conclusion, undone=True)
             # Another delivery of the same message may have been done: only an inbox could say that none was.
             members = {"outcome_unknown": True, "safe_to_repeat": True}
             conclusion = Conclusion(entry.UNKNOWN, "deadline", OutcomeUnknown(members=members), adapter=reply.adapter)
         else:
             conclusion = conclude(grant, reply)
-        return await self._log.conclude_submission(row["id"], row["service"], key, conclusion)
+        return await _close(self._log, row, key, conclusion)

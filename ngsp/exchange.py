@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from ngsp.access import authorise, subjects_in
+from ngsp.access import authorise, line_of, subjects_in
 from ngsp.asking import Asker
 from ngsp.conclusion import conclude, no_answer
 from ngsp.errors import (
@@ -267,6 +267,7 @@ class Exchange:
             idempotency_key=call.idempotency_key,
             traceparent=call.traceparent,
             subjects=subjects_in(request, service) if service.subjects else [],
+            line=line_of(request, call.dossier, service) if service.order != "none" else b"",
             stages_us=clock.stages_us,
         )
 

@@ -135,6 +135,8 @@ class Envelope:
     `deadline_ms`: Unix milliseconds, absolute. `fields`: the granted JSON pointers, `("",)` for all.
     `reply_to`: the topic the reply goes to. `attempt`: 1 for the first delivery. `begin_by_ms`: when this delivery
     has grown too old to be begun, Unix milliseconds, 0 for never: another follows once the agreement was looked at.
+    `order`: of messages to one service with the same one each is worked after the one before; a keyed digest, 32 hex
+    digits, empty for none.
     `probe`: not empty where it asks for nothing but an answer; it has no body then.
     """
 
@@ -152,6 +154,7 @@ class Envelope:
     dossier: str = ""
     traceparent: str = ""
     begin_by_ms: int = 0
+    order: str = ""
     probe: Probe = ""
 
     def headers(self) -> Headers:
@@ -159,6 +162,8 @@ class Envelope:
         headers = grant_headers(self.service, self.purpose, self.fields, self.schema, self.consumer)
         if self.begin_by_ms:
             headers.append(("ngsp-begin-by", b"%d" % self.begin_by_ms))
+        if self.order:
+            headers.append(("ngsp-order", self.order.encode()))
         if self.probe:
             headers.append(("ngsp-probe", self.probe.encode()))
         return headers + call_headers(
@@ -188,6 +193,7 @@ class Envelope:
             dossier=found.get("ngsp-dossier", b"").decode(),
             traceparent=found.get("traceparent", b"").decode(),
             begin_by_ms=int(found.get("ngsp-begin-by", b"0")),
+            order=found.get("ngsp-order", b"").decode(),
             probe=probe,  # type: ignore[arg-type]  # checked above
         )
 

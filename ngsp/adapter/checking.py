@@ -69,7 +69,7 @@ async def compare_with_registered(adapter: Adapter, gateway: Gateway) -> list[st
 
 
 def _differences(registered: dict[str, Any], service: ServiceManifest) -> Iterator[str]:
-    for name in ("mode", "effect", "subjects", "officer_required"):
+    for name in ("mode", "effect", "subjects", "officer_required", "order"):
         if name in registered and registered[name] != getattr(service, name):
             yield tr(f"{name}: khác với bản đã đăng ký", f"{name}: differs from what is registered")
 

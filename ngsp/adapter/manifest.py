@@ -43,7 +43,8 @@ class Bilingual(Part):
 class ServiceManifest(Part):
     """One service as the adapter's author declares it. `deadline_s`: how long a call or submission may wait.
 
-    `max_in_work`: requests for this service in work at once in one process, within the process's own bound.
+    `order`: `none`, `dossier` or a JSON pointer in the request: submissions with the same one are worked one after the
+    other. `max_in_work`: requests for this service in work at once in one process, within the process's own bound.
     `cache_s`: seconds for which a reply may be given again to the same request, an expression.
     `call`, `reply`, `outcomes`: what the back end is asked, and what its answer means, as written; read by
     `ngsp.adapter.declared`.
@@ -62,6 +63,7 @@ class ServiceManifest(Part):
     examples: list[dict[str, Any]] = Field(default_factory=list)
     subjects: list[str] = Field(default_factory=list)
     officer_required: bool = False
+    order: Annotated[str, Field(max_length=500)] = "none"
     max_in_work: Annotated[int | None, Field(ge=1, le=10_000)] = None
     call: dict[str, Any] | None = None
     reply: Any = None

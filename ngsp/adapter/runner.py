@@ -25,6 +25,7 @@ from ngsp.adapter.definition import Adapter, AdapterError, Request
 from ngsp.adapter.inbox import TransactionalInbox, UncertainInbox
 from ngsp.adapter.manifest import ServiceManifest
 from ngsp.adapter.probing import answer_probe
+from ngsp.adapter.turns import Turns
 from ngsp.bus.base import Bus, Message, Subscription
 from ngsp.errors import BusUnavailable, NgspError
 from ngsp.messages import (
@@ -53,6 +54,7 @@ LATEST_DEADLINE_MS = 2**53
 MOST_ATTEMPTS = 2**31
 
 _REPLY_TOPIC = re.compile(re.escape(REPLY_TOPIC_PREFIX) + r"[0-9]{1,5}")
+_ORDER = re.compile(r"[0-9a-f]{32}")
 _PLAIN = re.compile(r"[^A-Za-z0-9._/-]")
 
 log = structlog.get_logger(__name__)
@@ -85,6 +87,7 @@ class AdapterRunner:
         self._uncertain: UncertainInbox | None = None
         self._subscription: Subscription | None = None
         self._seldom = Seldom()
+        self._turns = Turns()
         self.handled = 0
         """Requests answered since the start."""
 
@@ -100,8 +103,9 @@ class AdapterRunner:
                 for path, service in self._declared.items()
                 if service.max_in_work
             }
+            ordered = [self._topics[path] for path, service in self._declared.items() if service.order != "none"]
             self._subscription = await self._bus.work(
-                self._topics.values(), group_of(self._adapter.id), self._handle, self._max_in_work, limits
+                self._topics.values(), group_of(self._adapter.id), self._handle, self._max_in_work, limits, ordered
             )
         except BaseException:
             await self._stack.aclose()
@@ -151,6 +155,13 @@ class AdapterRunner:
         if not _well_formed(envelope) or self._topics.get(envelope.service) != message.topic:
             log.error("a message that asks nothing of this adapter was dropped", topic=message.topic)
             return
+        if envelope.order:
+            async with self._turns.turn(f"{envelope.service} {envelope.order}"):
+                await self._work(envelope)
+        else:
+            await self._work(envelope)
+
+    async def _work(self, envelope: Envelope) -> None:
         if envelope.probe:
             reply = await answer_probe(self._adapter, envelope)
         elif self._is_valid(envelope):
@@ -250,6 +261,7 @@ def _well_formed(envelope: Envelope) -> bool:
         TRANSACTION_ID.fullmatch(envelope.id) is not None
         and 0 < envelope.deadline_ms < LATEST_DEADLINE_MS
         and 0 < envelope.attempt < MOST_ATTEMPTS
+        and (not envelope.order or _ORDER.fullmatch(envelope.order) is not None)
         and (envelope.reply_to == OUTCOMES_TOPIC or _REPLY_TOPIC.fullmatch(envelope.reply_to) is not None)
     )
 

@@ -47,6 +47,8 @@ class Promise(TypedDict, total=False):
     examples: list[dict[str, Any]]
     subjects: list[str]
     officer_required: bool
+    order: str
+    max_in_work: int
 
 
 Function = Callable[..., Awaitable[object]]

@@ -61,6 +61,7 @@ class ServiceView(StateView):
     deadline_s: float
     max_body_bytes: int
     officer_required: bool
+    order: str
     subjects: list[str]
     adapter: str
     schema_version: str
@@ -96,6 +97,7 @@ def _view(service: Service) -> ServiceView:
         deadline_s=service.deadline_s,
         max_body_bytes=service.max_body_bytes,
         officer_required=service.officer_required,
+        order=service.order,
         subjects=list(service.subjects),
         adapter=service.adapter,
         schema_version=service.schema_version,

@@ -63,10 +63,13 @@ class Bus(Protocol):
     async def lag(self, groups: Mapping[str, str]) -> dict[str, int]:
         """Messages of each topic that its group has not finished. `groups`: topic → the group that works on it."""
 
-    async def send(self, topic: str, headers: Headers, value: bytes) -> None:
-        """MUST return only when the message is as durable as the bus makes it; BusUnavailable otherwise."""
+    async def send(self, topic: str, headers: Headers, value: bytes, key: bytes = b"") -> None:
+        """MUST return only when the message is as durable as the bus makes it; BusUnavailable otherwise.
 
-    async def post(self, topic: str, headers: Headers, value: bytes) -> asyncio.Future[None]:
+        Messages of one `key` go to one member of a group at a time, in the order in which they were sent.
+        """
+
+    async def post(self, topic: str, headers: Headers, value: bytes, key: bytes = b"") -> asyncio.Future[None]:
         """Hand the message over without waiting. The future ends as `send` would; the caller MUST watch it."""
 
     async def tail(self, topic: str, handle: Callable[[Message], None]) -> Subscription:
@@ -79,10 +82,14 @@ class Bus(Protocol):
         handle: Callable[[Message], Awaitable[None]],
         max_in_work: int,
         limits: Mapping[str, int] | None = None,
+        ordered: Iterable[str] = (),
     ) -> Subscription:
         """Share `topics` with the other members of `group`, from the first message no member has finished.
 
         At most `max_in_work` messages are with `handle` at once, of a topic in `limits` at most so many, and one topic
         never takes all places from the others (see `Room`). What finds no place stays on the bus. A message counts as
         finished when `handle` returns; one whose `handle` raises, or that was in work at a crash, comes again.
+
+        Of the topics in `ordered` nothing stays in work here when it goes over to another member in good order: what
+        does not end within seconds is cut off and comes again there.
         """

@@ -56,10 +56,10 @@ class EmbeddedBus:
             found[topic] = len(group.queue if group is not None else self._backlog.get(topic, ()))
         return found
 
-    async def send(self, topic: str, headers: Headers, value: bytes) -> None:
+    async def send(self, topic: str, headers: Headers, value: bytes, key: bytes = b"") -> None:
         await (await self.post(topic, headers, value))
 
-    async def post(self, topic: str, headers: Headers, value: bytes) -> asyncio.Future[None]:
+    async def post(self, topic: str, headers: Headers, value: bytes, key: bytes = b"") -> asyncio.Future[None]:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
             self._put(Message(topic, headers, value))
@@ -104,6 +104,7 @@ class EmbeddedBus:
         handle: Callable[[Message], Awaitable[None]],
         max_in_work: int,
         limits: Mapping[str, int] | None = None,
+        ordered: Iterable[str] = (),
     ) -> _Member:
         names = list(topics)
         queues = []

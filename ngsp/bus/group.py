@@ -31,6 +31,9 @@ JOIN_TIMEOUT_MS = 15_000
 """Joining waits until the dead members' sessions have ended: a request must be given longer than that."""
 METADATA_AGE_MS = 10_000
 """A topic that was lost and made again is found within this time."""
+SETTLE_S = 5.0
+"""What is in work of an ordered topic has this time to end before its partition goes to another member."""
+REBALANCE_TIMEOUT_MS = 10_000
 NEVER_MS = 86_400_000
 """Messages may be in work for long; a member that hangs is seen by its silence, not by its taking nothing."""
 COMMIT_EVERY_S = 0.5
@@ -56,9 +59,10 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         group: str,
         handle: Callable[[Message], Awaitable[None]],
         room: Room,
+        ordered: frozenset[str],
     ) -> None:
         self._options, self._reach, self._topics, self._group_id = options, reach, topics, group
-        self._handle, self._room = handle, room
+        self._handle, self._room, self._ordered = handle, room, ordered
         self._consumer: AIOKafkaConsumer | None = None
         self._progress: dict[TopicPartition, Progress] = {}
         self._before: dict[TopicPartition, Progress] = {}
@@ -87,6 +91,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             session_timeout_ms=SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=SESSION_TIMEOUT_MS // 4,
             max_poll_interval_ms=NEVER_MS,
+            rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
             **(self._options | {"request_timeout_ms": JOIN_TIMEOUT_MS, "metadata_max_age_ms": METADATA_AGE_MS}),
         )
         self._part_with(list(self._progress))
@@ -102,20 +107,33 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._moved_at = time.monotonic()
 
     async def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
-        """What is in work goes on; whoever gets the partition reads from the finished prefix and may see it twice."""
+        """What is in work goes on; whoever gets the partition reads from the finished prefix and may see it twice.
+
+        Not so of the ordered topics: theirs has ended by then.
+        """
+        await self._settle(partition for partition in revoked if partition.topic in self._ordered)
         await self._commit()
         self._part_with(revoked)
 
+    async def _settle(self, partitions: Iterable[TopicPartition]) -> None:
+        found = [self._progress[partition] for partition in partitions if partition in self._progress]
+        tasks = {work.task for progress in found for work in progress.still_running() if work.task}
+        if not tasks:
+            return
+        _, unfinished = await asyncio.wait(tasks, timeout=SETTLE_S)
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
+
     def _part_with(self, partitions: Iterable[TopicPartition]) -> None:
-        self._before = {partition: progress for partition, progress in self._before.items() if progress.running}
         for partition in partitions:
             progress = self._progress.pop(partition, None)
-            if progress is None or not progress.running:
-                continue
-            if before := self._before.get(partition):
-                for work in before.running.values():
-                    progress.begin(work)
-            self._before[partition] = progress
+            before = self._before.pop(partition, None)
+            left = [work for each in (before, progress) if each for work in each.still_running()]
+            if left:
+                self._before[partition] = kept = Progress()
+                for work in left:
+                    kept.begin(work)
 
     async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
         self._paused.clear()  # the client begins with all of them open
@@ -209,15 +227,15 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         message = Message(partition.topic, record.headers, record.value or b"")
         before = self._before.get(partition)
         work = before.running.get(record.offset) if before else None
-        if work is not None and work.message == message:
+        if work is not None and work.is_running and work.message == message:
             progress.begin(work)  # still in work from when the partition was here before
             return
         work = Work(message, record.offset)
         progress.begin(work)
         self._room.take(message.topic)
-        task = asyncio.create_task(self._work(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        work.task = asyncio.create_task(self._work(work))
+        self._tasks.add(work.task)
+        work.task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -191,16 +191,16 @@ class KafkaBus:
         }
         return NewTopic(topic.name, topic.partitions, self._replication, topic_configs=configs)
 
-    async def send(self, topic: str, headers: Headers, value: bytes) -> None:
-        done = await self.post(topic, headers, value)
+    async def send(self, topic: str, headers: Headers, value: bytes, key: bytes = b"") -> None:
+        done = await self.post(topic, headers, value, key)
         try:
             await done
         except (KafkaError, OSError) as error:
             raise BusUnavailable(retry_after_s=2, reason=f"not acknowledged: {type(error).__name__}") from error
 
-    async def post(self, topic: str, headers: Headers, value: bytes) -> asyncio.Future[None]:
+    async def post(self, topic: str, headers: Headers, value: bytes, key: bytes = b"") -> asyncio.Future[None]:
         try:
-            return await self._started().send(topic, value, headers=headers)  # type: ignore[no-any-return]
+            return await self._started().send(topic, value, key=key or None, headers=headers)  # type: ignore[no-any-return]
         except (KafkaError, OSError) as error:
             raise BusUnavailable(retry_after_s=2, reason=f"not taken: {type(error).__name__}") from error
 
@@ -232,10 +232,12 @@ class KafkaBus:
         handle: Callable[[Message], Awaitable[None]],
         max_in_work: int,
         limits: Mapping[str, int] | None = None,
+        ordered: Iterable[str] = (),
     ) -> GroupMember:
         options = self._connection.options() | {"client_id": self._client_id}
         names = list(topics)
-        member = GroupMember(options, self._reach, names, group, handle, Room(max_in_work, names, limits))
+        room = Room(max_in_work, names, limits)
+        member = GroupMember(options, self._reach, names, group, handle, room, frozenset(ordered))
         await member.start()
         return member
 

@@ -66,6 +66,18 @@ def _path(value: str) -> str:
     return value
 
 
+def _order(value: str) -> str:
+    if value in ("none", "dossier"):
+        return value
+    if not value.startswith("/") or "*" in check_pointer(value).split("/"):
+        raise Wrong(
+            Text(
+                "Phải là none, dossier hoặc một con trỏ JSON.", "Must be none, dossier or a JSON pointer to one place."
+            )
+        )
+    return value
+
+
 def _header(value: str) -> str:
     shaped(value, HEADER_NAME, Text("Tên tiêu đề (chữ thường)", "The header's name, in lower case"))
     if value in SECRET_HEADERS:
@@ -163,7 +175,8 @@ class ExampleDocument(Document):
 
 
 class ServiceDocument(Document):
-    """One service of a manifest. `subjects`: pointers in the request to the identity numbers it is about."""
+    """One service of a manifest. `subjects`: pointers in the request to the identity numbers it is about. `order`:
+    `none`, `dossier` or the pointer to what submissions are worked in order of."""
 
     service: Annotated[str, Field(max_length=64), AfterValidator(_service_name)]
     version: Annotated[str, AfterValidator(_version_name)]
@@ -177,6 +190,7 @@ class ServiceDocument(Document):
     reply_schema: dict[str, Any]
     subjects: Annotated[list[Pointer], Field(max_length=20)] = []
     officer_required: bool = False
+    order: Annotated[str, Field(max_length=500), AfterValidator(_order)] = "none"
     examples: Annotated[list[ExampleDocument], Field(max_length=20)] = []
 
 

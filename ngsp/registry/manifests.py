@@ -21,7 +21,7 @@ LARGEST_EXAMPLE_BYTES = 64 * 1024
 LONGEST_TOPIC = 249
 """Kafka's limit; each service has a request topic of its name."""
 
-_FIXED = ("mode", "effect", "deadline_s", "max_body_bytes", "subjects", "officer_required")
+_FIXED = ("mode", "effect", "deadline_s", "max_body_bytes", "subjects", "officer_required", "order")
 """What, beside the schemas, a version of a service promises and therefore keeps."""
 
 
@@ -56,6 +56,7 @@ class CheckedService:
             "reply_digest": self.reply_schema.digest,
             "subjects": document.subjects,
             "officer_required": document.officer_required,
+            "order": document.order,
             "examples": [example.model_dump(mode="json", exclude_unset=True) for example in document.examples],
         }
 
@@ -106,9 +107,19 @@ def _check_service(
         if not has_room(request_schema.document, subject):
             missing = Text("Lược đồ yêu cầu không có chỗ này.", "The request schema has no such place.")
             faults.append(Fault(pointer((*at, "subjects", number)), missing))
+    faults += (Fault(pointer((*at, "order")), text) for text in _order_faults(document, request_schema))
     for number, example in enumerate(document.examples):
         faults += _example_faults(example, request_schema, reply_schema, (*at, "examples", number))
     return CheckedService(index, key, document, request_schema, reply_schema), faults
+
+
+def _order_faults(document: ServiceDocument, request_schema: Schema) -> Iterator[Text]:
+    if document.order == "none":
+        return
+    if document.mode != "submission":
+        yield Text("Chỉ dịch vụ nhận hồ sơ (submission) mới có thứ tự.", "Only a submission is worked in an order.")
+    if document.order != "dossier" and not has_room(request_schema.document, document.order):
+        yield Text("Lược đồ yêu cầu không có chỗ này.", "The request schema has no such place.")
 
 
 def _example_faults(

@@ -150,6 +150,8 @@ class Maintenance:
 class Service:
     """What a provider offers (dịch vụ dữ liệu). `subjects`: JSON pointers in the request to identity numbers.
 
+    `order`: `none`, `dossier`, or a JSON pointer in the request: submissions in which it is the same are worked one
+    after the other, in the order of acceptance.
     `reason`, `legal_basis`: of what was decided last of its state. `row_version`: its ETag.
     """
 
@@ -165,6 +167,7 @@ class Service:
     adapter: str
     subjects: tuple[str, ...] = ()
     officer_required: bool = False
+    order: str = "none"
     state: ServiceState = "active"
     examples: tuple[dict[str, Any], ...] = ()
     maintenance: Maintenance | None = None

@@ -59,6 +59,7 @@ def service(row: Row, request_schema: Schema, reply_schema: Schema) -> Service:
         adapter=row["adapter"],
         subjects=tuple(row["subjects"]),
         officer_required=row["officer_required"],
+        order=row["order"],
         state=row["state"],
         examples=tuple(row["examples"]),
         maintenance=maintenance(row),

@@ -25,6 +25,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
@@ -122,6 +123,7 @@ services = Table(
     Column("reply_digest", Text, nullable=False),
     Column("subjects", ARRAY(Text), nullable=False),
     Column("officer_required", Boolean, nullable=False),
+    Column("order", Text, nullable=False, server_default=text("'none'")),
     Column("examples", JSONB, nullable=False),
     Column("state", Text, nullable=False),
     Column("revision", BigInteger, nullable=False, index=True),

@@ -28,7 +28,8 @@ class KeyClaim:
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """A submission as the relay finds it. `body` is sealed under the record's key."""
+    """A submission as the relay finds it. `body` is sealed under the record's key. `order_key`: the line in which it
+    waits, None where it waits in none."""
 
     tx: str
     service: str
@@ -42,6 +43,7 @@ class OutboxRow:
     accepted_at: datetime
     deadline: datetime
     body: bytes
+    order_key: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,8 @@ class QuarantineRow:
 @dataclass(frozen=True, slots=True)
 class Extras:
     """`close`: the submission whose outbox row must not be closed yet and is closed by this write; with `undone` only
-    where surely nothing was done: each attempt to publish it that was begun has been answered with that.
+    where surely nothing was done: each attempt to publish it that was begun has been answered with that. `line`: its
+    order key; the next in that line is due with the same commit.
 
     `once`: (transaction, what) that only one write ever may do, e.g. resolve an unknown.
     `delivered`: a submission whose first publication this write records, if it is still open.
@@ -82,6 +85,7 @@ class Extras:
     release: KeyClaim | None = None
     outbox: OutboxRow | None = None
     close: str = ""
+    line: bytes | None = None
     undone: bool = False
     once: tuple[str, str] | None = None
     delivered: str = ""
@@ -100,6 +104,15 @@ _CLOSE = """
 UPDATE outbox SET state = 'closed', body = ''
 WHERE tx = ANY($1::uuid[]) AND state <> 'closed'
     AND (answered @> int4range(1, attempts + 1) OR NOT tx = ANY($2::uuid[])) RETURNING tx::text"""
+LOCK_LINES = """
+SELECT pg_advisory_xact_lock(line) FROM (SELECT DISTINCT line FROM unnest($1::bigint[]) line ORDER BY line) lines"""
+"""Whoever puts a submission to sleep behind another, or wakes one up, has the lines of both to himself until the
+commit; taken in one order, before any row. `line_lock` gives the numbers."""
+_NEXT_IN_LINE = """
+UPDATE outbox o SET next_at = now() FROM (
+    SELECT DISTINCT ON (order_key) tx FROM outbox
+    WHERE order_key = ANY($1::bytea[]) AND state <> 'closed' ORDER BY order_key, place) first
+WHERE o.tx = first.tx AND o.state = 'open' AND o.attempts = 0"""
 _OPEN = "SELECT tx::text FROM outbox WHERE tx = ANY($1::uuid[]) AND state = 'open' ORDER BY tx FOR SHARE"
 _ONCE = """
 INSERT INTO resolutions (tx, what) SELECT * FROM unnest($1::uuid[], $2::text[])
@@ -177,6 +190,9 @@ async def _claim(connection: asyncpg.Connection, found: list[tuple[int, Extras]]
 
 async def _guard(connection: asyncpg.Connection, found: list[tuple[int, Extras]], outcome: _Sorted) -> None:
     closing = [(index, extra.close) for index, extra in found if extra.close]
+    lines = {extra.line for _, extra in found if extra.line is not None}
+    if lines:
+        await connection.execute(LOCK_LINES, [line_lock(line) for line in lines])
     if closing:
         await _lock_in_order(connection, [tx for _, tx in closing])
         undone = [extra.close for _, extra in found if extra.close and extra.undone]
@@ -185,6 +201,8 @@ async def _guard(connection: asyncpg.Connection, found: list[tuple[int, Extras]]
             if tx not in closed:
                 outcome.lose(index, "closed")
             closed.discard(tx)
+    if lines:
+        await connection.execute(_NEXT_IN_LINE, list(lines))
     delivered = [(index, extra.delivered) for index, extra in found if extra.delivered]
     if delivered:
         still = {row["tx"] for row in await connection.fetch(_OPEN, [tx for _, tx in delivered])}
@@ -200,6 +218,10 @@ async def _guard(connection: asyncpg.Connection, found: list[tuple[int, Extras]]
             if pair not in won:
                 outcome.lose(index, "done-before")
             won.discard(pair)
+
+
+def line_lock(order_key: bytes) -> int:
+    return int.from_bytes(order_key[:8], "big", signed=True)
 
 
 async def _lock_in_order(connection: asyncpg.Connection, txs: list[str]) -> None:

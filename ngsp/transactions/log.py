@@ -33,6 +33,7 @@ class Transaction:
     """One exchange in work (giao dịch).
 
     `call`: client, and officer, dossier, procedure, consent, trace where given, as the entry keeps them.
+    `line`: what it is ordered by among the service's submissions, empty where by nothing.
     `idempotency_key`: as sent, empty without. `stages_us`: what each stage took, in order, microseconds.
     """
 
@@ -47,6 +48,7 @@ class Transaction:
     idempotency_key: str = ""
     traceparent: str = ""
     subjects: list[str] = field(default_factory=list)
+    line: bytes = b""
     stages_us: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -185,9 +187,15 @@ class TransactionLog:
                 accepted_at=t.at,
                 deadline=t.deadline,
                 body=t.key.seal(t.body, REQUEST_AAD),
+                order_key=self._order_key(t) if t.line else None,
             )
         subjects = tuple((self._vault.subject_hash(number), t.id, t.at) for number in t.subjects)
         return Extras(claim=claim, outbox=outbox, subjects=subjects)
+
+    def _order_key(self, transaction: Transaction) -> bytes:
+        """What stands for the line in the database and on the bus: it may be a dossier or an identity number."""
+        head = f"order\0{transaction.grant.service.path}\0"
+        return self._vault.comparison_digest(head.encode() + transaction.line)
 
     async def conclude(self, transaction: Transaction, conclusion: Conclusion) -> None:
         """The terminal entry of a query. MUST return only when it is durable: success is reported after it."""
@@ -200,16 +208,26 @@ class TransactionLog:
         await self._writer.submit(Write((row,), extras=extras, keep=True))
 
     async def conclude_submission(
-        self, tx: str, service: str, key: RecordKey | None, conclusion: Conclusion, *, undone: bool = False
+        self,
+        tx: str,
+        service: str,
+        key: RecordKey | None,
+        conclusion: Conclusion,
+        *,
+        line: bytes | None = None,
+        undone: bool = False,
     ) -> bool:
         """The terminal entry of a submission, by whoever gets there first; False where it was closed before.
 
+        `line`: the order key of its outbox row: who comes after it there is due then.
         `undone`: only where surely nothing was done, whoever else may be about to publish it.
         Not kept where it takes too long: the outcome is still on the bus, or the row still due, and comes again.
         """
         row = self._ended(tx, key, conclusion)
         reply = self._stored(tx, key, conclusion)
-        extras = Extras(close=tx, undone=undone, reply=reply, aside=self._aside(tx, service, key, conclusion))
+        extras = Extras(
+            close=tx, line=line, undone=undone, reply=reply, aside=self._aside(tx, service, key, conclusion)
+        )
         if await self._writer.submit(Write((row,), extras=extras)) is not None:
             return False
         self._on_ended(service, entry.KINDS[conclusion.kind], conclusion.code)

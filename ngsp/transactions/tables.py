@@ -172,8 +172,17 @@ outbox = Table(
     Column("answered", INT4MULTIRANGE, nullable=False, server_default=text("'{}'")),
     Column("next_at", Moment, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    Column("place", BigInteger, Identity(always=True), nullable=False),
+    Column("order_key", LargeBinary),
     Index("ix_outbox_due", "next_at", postgresql_where=text("state = 'open'")),
     Index("ix_outbox_closed", "deadline", postgresql_where=text("state = 'closed'")),
+    Index("ix_outbox_line", "order_key", "place", postgresql_where=text("order_key IS NOT NULL AND state <> 'closed'")),
+    Index(
+        "ix_outbox_first",
+        "order_key",
+        unique=True,
+        postgresql_where=text("order_key IS NOT NULL AND state <> 'closed' AND attempts > 0"),
+    ),
 )
 
 replies = Table(

@@ -66,7 +66,7 @@ def optional(headers: dict[str, list[str]]) -> set[str]:
 
 def test_headers_of_a_request() -> None:
     table = rows(section("A request"))
-    whole = replace(REQUEST, dossier="1", traceparent="2", probe="adapter", begin_by_ms=1).headers()
+    whole = replace(REQUEST, dossier="1", traceparent="2", probe="adapter", begin_by_ms=1, order="0" * 32).headers()
     bare = replace(REQUEST, officer="").headers()
     assert set(table) == {name for name, _ in whole}
     assert set(table) - optional(table) == {name for name, _ in bare}

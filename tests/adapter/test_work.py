@@ -173,7 +173,7 @@ class Watched(EmbeddedBus):
         super().__init__()
         self.sent: list[str] = []
 
-    async def post(self, topic: str, headers: Headers, value: bytes) -> asyncio.Future[None]:
+    async def post(self, topic: str, headers: Headers, value: bytes, key: bytes = b"") -> asyncio.Future[None]:
         self.sent.append(topic)
         return await super().post(topic, headers, value)
 

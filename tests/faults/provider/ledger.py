@@ -27,6 +27,10 @@ async def resources() -> AsyncIterator[None]:
                 "CREATE TABLE IF NOT EXISTS ledger"
                 " (tx text NOT NULL, item text NOT NULL, at timestamptz NOT NULL DEFAULT now())"
             )
+            await connection.execute(
+                "CREATE TABLE IF NOT EXISTS lines"
+                " (tx text NOT NULL, dossier text NOT NULL, item text NOT NULL, before integer NOT NULL)"
+            )
     finally:
         await connection.close()
     yield
@@ -45,3 +49,17 @@ async def post_entry(request: Request) -> object:
     if order["rule"] == "retry" and request.envelope.attempt == 1:
         raise Unavailable("LATER")
     return row
+
+
+@adapter.service("post-in-order", "v1")
+async def post_in_order(request: Request) -> object:
+    """Writes down how many of the dossier were committed when this one was begun."""
+    asked, connection = request.payload, request.transaction()
+    committed = text("SELECT count(*) FROM lines WHERE dossier = :dossier")
+    before = (await connection.execute(committed, {"dossier": request.dossier})).scalar_one()
+    await asyncio.sleep(asked["delay_ms"] / 1000)
+    if asked["rule"] == "retry" and request.envelope.attempt == 1:
+        raise Unavailable("LATER")
+    row = {"tx": request.id, "dossier": request.dossier, "item": asked["item"], "before": before}
+    await connection.execute(text("INSERT INTO lines VALUES (:tx, :dossier, :item, :before)"), row)
+    return {"tx": request.id, "item": asked["item"]}

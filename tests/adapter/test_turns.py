@@ -1,0 +1,68 @@
+"""Messages with the same order key: one after the other in a process, whatever they have to wait for."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from ngsp.adapter.turns import Turns
+from ngsp.bus import Bus
+from ngsp.messages import Effect
+from tests.adapter.conftest import OfficeOf
+from tests.adapter.desk import desk_at
+from tests.adapter.office import EFFECTS
+from tests.adapter.test_work import Gated
+from tests.support.waiting import until
+
+ONE, OTHER = "0" * 31 + "1", "0" * 31 + "2"
+
+
+async def test_turns_are_taken_in_the_order_of_coming_and_forgotten() -> None:
+    turns = Turns()
+    came: list[int] = []
+    gate = asyncio.Event()
+
+    async def comes(number: int) -> None:
+        async with turns.turn("line"):
+            if number == 0:
+                await gate.wait()
+            came.append(number)
+
+    tasks = [asyncio.create_task(comes(number)) for number in range(6)]
+    await asyncio.sleep(0)
+    tasks[2].cancel()
+    async with turns.turn("other"):
+        assert came == []
+    gate.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert came == [0, 1, 3, 4, 5]
+    assert len(turns) == 0
+
+
+@pytest.mark.parametrize("effect", EFFECTS)
+async def test_the_next_of_a_line_is_not_begun_before_the_one_before_has_ended(
+    bus: Bus, office_of: OfficeOf, effect: Effect
+) -> None:
+    office = office_of(effect)
+    office.work = gated = Gated(office)
+    async with desk_at(bus, office.path, [office.topic]) as desk, office.serving(bus) as runner:
+        line = [desk.envelope(order=ONE) for _ in range(4)]
+        for envelope in (*line, desk.envelope(order=OTHER), desk.envelope()):
+            await bus.send(desk.topic, envelope.headers(), envelope.body, envelope.order.encode())
+        await until(lambda: gated.running == 3, "the first of each line, and the one in none")
+        assert runner.subscription and runner.subscription.in_work == 6
+        gated.gate.set()
+        for envelope in line:
+            assert (await desk.answers(envelope.id))[0].status == "ok"
+        assert gated.most == 3
+        ids = [envelope.id for envelope in line]
+        assert [id for id in office.calls if id in ids] == ids
+
+
+async def test_an_order_key_that_is_none_is_no_request(bus: Bus, office_of: OfficeOf) -> None:
+    office = office_of("idempotent")
+    async with desk_at(bus, office.path, [office.topic]) as desk, office.serving(bus):
+        await desk.deliver(desk.envelope(order="900000000001"))
+        assert (await desk.ask(desk.envelope(order=ONE))).status == "ok"
+        assert len(desk.answered) == 1

@@ -7,16 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import PROJECT, ordered_blocks, steps
+from tests.docs.conftest import Demo
+from tests.docs.pages import PROJECT, ordered_blocks, prose, steps
 from tests.docs.shell import difference, shell
 
 GUIDES = PROJECT / "docs" / "guides"
 NAMES = sorted(page.name.removesuffix(".en.md") for page in GUIDES.glob("*.en.md"))
+ON_THE_DEMO = [name for name in NAMES if "data/demo" in prose(GUIDES / f"{name}.en.md")]
+"""Guides that ask for a running demo."""
+ALONE = [name for name in NAMES if name not in ON_THE_DEMO]
 
 
 async def follow(page: Path, folder: Path) -> int:
     """Does what `page` says in `folder`, from top to bottom; how many commands there were."""
-    (folder / ".venv").symlink_to(sys.prefix)
+    if not (folder / ".venv").exists():
+        (folder / ".venv").symlink_to(sys.prefix)
     typed = 0
     async with shell(folder) as session:
         try:
@@ -34,13 +39,18 @@ async def follow(page: Path, folder: Path) -> int:
     return typed
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ON_THE_DEMO)
+async def test_a_guide_works_on_the_demo(name: str, demo: Demo) -> None:
+    assert await follow(GUIDES / f"{name}.en.md", demo.folder) > 3
+
+
+@pytest.mark.parametrize("name", ALONE)
 async def test_a_guide_works_as_written(name: str, tmp_path: Path) -> None:
     assert await follow(GUIDES / f"{name}.en.md", tmp_path) > 3
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALONE)
 async def test_a_guide_works_in_vietnamese(name: str, tmp_path: Path) -> None:
     assert await follow(GUIDES / f"{name}.vi.md", tmp_path) > 3
 

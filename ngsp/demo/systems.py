@@ -16,6 +16,8 @@ ADAPTERS = {
     "g12-enterprise": "adapters.g12_enterprise.adapter",
     "g01-population": "adapters.g01_population.adapter",
     "g01-driving-licence": "adapters.g01_driving_licence.adapter",
+    "g09-civil-servants": "adapters.g09_civil_servants.adapter",
+    "g10-land": "adapters.g10_land.adapter",
     "h41-civil-registry": "adapters.h41_civil_registry.adapter",
     "g24-insurance": "adapters.g24_insurance.adapter",
     "g12-customs": "adapters.g12_customs.adapter",
@@ -42,11 +44,15 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A system as a database of its own: `variable` of the adapter gets its URL. `filled_by`: a module, or none."""
+    """A system as a database of its own: `variable` of the adapter gets its URL. `filled_by`: a module, or none.
+
+    `user`: the role that the adapter has there, where it is not the owner.
+    """
 
     name: str
     variable: str
     filled_by: str = ""
+    user: str = ""
 
 
 PROGRAMS = (
@@ -124,6 +130,10 @@ PROGRAMS = (
         },
     ),
 )
-DATABASES = (Database("h41_registry", "NGSP_H41_DATABASE_URL"),)
+DATABASES = (
+    Database("h41_registry", "NGSP_H41_DATABASE_URL"),
+    Database("g09_civil_servants", "NGSP_G09_DATABASE_URL", "adapters.g09_civil_servants.register"),
+    Database("g10_land", "NGSP_G10_DATABASE_URL", "adapters.g10_land.register", user="tra_cuu_dat_dai"),
+)
 PROVIDER_DATABASE = "h41_registry"
 """Where the main job looks for the registered birth."""

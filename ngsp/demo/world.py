@@ -16,7 +16,7 @@ from ngsp.database import migrate
 from ngsp.demo.systems import ADAPTERS, DATABASES, PROGRAMS, PROVIDER_DATABASE, Database, Program
 from ngsp.local.kafka import LocalKafka
 from ngsp.local.ports import free_port
-from ngsp.local.postgres import LocalPostgres
+from ngsp.local.postgres import SUPERUSER, LocalPostgres
 from ngsp.local.process import LocalServerError
 from ngsp.local.programs import Programs, key_file
 from ngsp.registry.apply import run_apply
@@ -38,6 +38,7 @@ class World:
         self.provider_url = ""
         self.bootstrap = ""
         self._systems: dict[str, str] = {}
+        self._owners: dict[str, str] = {}
         self._stack = AsyncExitStack()
 
     async def open(self) -> None:
@@ -59,6 +60,7 @@ class World:
         if self._database:
             self.database_url = self.provider_url = self._database
             self._systems = {database.variable: self._database for database in DATABASES}
+            self._owners = {database.name: self._database for database in DATABASES}
         else:
             self._say(tr("Khởi động PostgreSQL nhúng …", "Starting the embedded PostgreSQL …"))
             server = LocalPostgres(self.data / "postgres", say=self._say)
@@ -67,7 +69,10 @@ class World:
             for name in ("ngsp", *(database.name for database in DATABASES)):
                 await server.create_database(name)
             self.database_url, self.provider_url = server.url("ngsp"), server.url(PROVIDER_DATABASE)
-            self._systems = {database.variable: server.url(database.name) for database in DATABASES}
+            self._owners = {database.name: server.url(database.name) for database in DATABASES}
+            self._systems = {
+                database.variable: server.url(database.name, database.user or SUPERUSER) for database in DATABASES
+            }
         await migrate(self.database_url)
 
     async def _open_broker(self) -> str:
@@ -123,8 +128,8 @@ class World:
 
     async def _fill(self, database: Database) -> dict[str, str]:
         """Runs what fills the database to its end."""
-        url = self._systems[database.variable]
-        await self.programs.start(database.name, ["-m", database.filled_by, "--database-url", url], {})
+        arguments = ["-m", database.filled_by, "--database-url-env", "DATABASE_URL"]
+        await self.programs.start(database.name, arguments, {"DATABASE_URL": self._owners[database.name]})
         if await self.programs.running.pop(database.name).wait():
             log = self.programs.log(database.name)
             raise LocalServerError(

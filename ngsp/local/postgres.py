@@ -101,13 +101,14 @@ class LocalPostgres:
             raise RuntimeError("LocalPostgres was not started yet")
         return self._home
 
-    def url(self, database: str) -> str:
+    def url(self, database: str, user: str = SUPERUSER) -> str:
         """`postgresql://ngsp@/{database}?host={folder of the socket}&port=5432`, as libpq and asyncpg take it.
 
-        The port only names the socket; it is stated so that a PGPORT in the environment does not lead elsewhere.
+        `user`: a role of the server; its owner may connect as each of them. The port only names the socket; it is
+        stated so that a PGPORT in the environment does not lead elsewhere.
         """
         host = quote(str(self.home.socket), safe="/")
-        return f"postgresql://{SUPERUSER}@/{quote(database, safe='')}?host={host}&port={_PORT}"
+        return f"postgresql://{quote(user, safe='')}@/{quote(database, safe='')}?host={host}&port={_PORT}"
 
     async def start(self) -> None:
         """Returns once the server answers a query. Makes the cluster if new; recovers one whose owner was killed."""
@@ -293,7 +294,7 @@ def _prepare(home: Home) -> None:
     user = pwd.getpwuid(os.geteuid()).pw_name
     for path, text in (
         (home.access_rules, "local all all peer map=owner\n"),
-        (home.names, f'owner "{user}" {SUPERUSER}\n'),
+        (home.names, f'owner "{user}" all\n'),
     ):
         path.write_text(text, "utf-8")
         path.chmod(0o644)

@@ -1,0 +1,1 @@
+"""The national land database: parcels (Bộ Nông nghiệp và Môi trường)."""

@@ -1,0 +1,1 @@
+"""Stand-in for the land database: parcels of the sample population, on PostgreSQL or MariaDB."""

@@ -18,6 +18,7 @@ from ngsp.adapter import Adapter
 from ngsp.adapter.contract import Effort, try_contract
 from ngsp.adapter.trial import Trial, Tried, on_trial
 from ngsp.messages import uuid7
+from ngsp.registry.declared import DeclaredMember, read_declarations
 from tests.adapters.door import example
 from tests.adapters.stand_in import PROJECT, StandIn
 
@@ -72,6 +73,13 @@ def test_they_are_nobodys_and_hold_together() -> None:
             assert each.passed.year - licence.holder.born.year >= 18
             assert each.until is None or each.until > each.passed
     assert {each.status for each in LICENCES} == {"01", "02", "03", "04"}
+
+
+def test_the_registry_knows_who_kept_them_before() -> None:
+    found, _ = read_declarations(PROJECT / "ngsp" / "demo" / "registry")
+    members = {each.name: each.document for each in found if isinstance(each.document, DeclaredMember)}
+    assert members["G04"].valid_to == members["G01.08"].valid_from == POLICE_SINCE
+    assert members["G01.08"].valid_to is None
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ from lxml import etree
 from structlog.testing import capture_logs
 
 from adapters.soap_server.security import Account, Guard
-from ngsp.adapter import ManifestError
-from tests.backends.declaring import load, manifest, served
-from tests.backends.scripted import Asked, Scripted, always, raw
+from ngsp.adapter import Failed, ManifestError, Unavailable
+from ngsp.adapter.references import Surroundings
+from tests.backends.declaring import LOCAL, load, manifest, served
+from tests.backends.scripted import Asked, Scripted, always, never, raw
 
 WSDL = Path(__file__).parent / "wsdl"
 SOAP_11 = "http://schemas.xmlsoap.org/soap/envelope/"
@@ -287,6 +288,24 @@ async def test_nothing_that_an_answer_names_is_fetched(server: Scripted, folder:
             assert (await door.ask({"text": "a"})).status == "failed"
     assert {asked.method for asked in server.asked} == {"POST"}
     assert len(server.asked) == len(leads_out)
+
+
+async def test_a_probe_asks_for_the_wsdl_and_ends_in_time(server: Scripted, folder: Path) -> None:
+    backend = load(folder, manifest(BACKEND + "timeout_s: 0.3\n", ECHO)).backend
+    assert backend is not None
+    await backend.open(Surroundings(folder, (LOCAL | {"URL": f"{server.url}/a"}).get))
+    try:
+        server.answer = always(raw("404 Not Found"))
+        await backend.probe()
+        assert (server.asked[0].method, server.asked[0].target) == ("GET", "/a?wsdl")
+        server.answer = always(raw("500 Oops"))
+        with pytest.raises(Failed, match="backend-status-500"):
+            await backend.probe()
+        server.answer = never
+        with pytest.raises(Unavailable, match="backend-timeout"):
+            await backend.probe()
+    finally:
+        await backend.close()
 
 
 async def test_an_answer_as_large_as_allowed_is_read_beside_the_loop(server: Scripted, folder: Path) -> None:

@@ -24,6 +24,7 @@ from ngsp.adapter.backends.base import Attempt, BackendConfig
 from ngsp.adapter.definition import Failed, Interrupted, Unavailable
 from ngsp.adapter.manifest import ManifestError
 from ngsp.adapter.models import Part
+from ngsp.adapter.outcomes import Kind
 from ngsp.adapter.references import Reference, Surroundings
 from ngsp.text import tr
 
@@ -58,6 +59,16 @@ class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+def judge_status(status: int) -> tuple[Kind, str]:
+    """Outcome and code of an HTTP status."""
+    if 200 <= status < 300:
+        return "ok", ""
+    code = f"backend-status-{status}"
+    if status in (401, 429, 503):
+        return "retry", code  # the server says that it did nothing
+    return ("unknown" if status in (502, 504) else "failed"), code
 
 
 class HttpClient:
@@ -107,6 +118,17 @@ class HttpClient:
             signed = await self._signed(attempt, headers)
             response = await self._sent(attempt, method, url, signed, body)
         return response
+
+    async def probe(self, method: str, target: str) -> None:
+        """Asks for something harmless, in the time of a call. Failed for an error of the server's own."""
+        limit_s = self._config.timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                response = await self.send(Attempt.for_s(limit_s), method, target, {})
+        except TimeoutError:
+            raise Unavailable("backend-timeout") from None
+        if response.status >= 500:
+            raise Failed(f"backend-status-{response.status}")
 
     async def _signed(self, attempt: Attempt, headers: Mapping[str, str]) -> dict[str, str]:
         attempt.begun = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlencode
@@ -12,8 +11,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from ngsp.adapter.backends.authentication import FORM
 from ngsp.adapter.backends.base import Answer, Attempt, Backend, Operation
-from ngsp.adapter.backends.http import HttpClient, HttpConfig, Response
-from ngsp.adapter.definition import Failed, Unavailable
+from ngsp.adapter.backends.http import HttpClient, HttpConfig, Response, judge_status
+from ngsp.adapter.definition import Failed
 from ngsp.adapter.manifest import ServiceManifest
 from ngsp.adapter.models import Part
 from ngsp.adapter.outcomes import Kind
@@ -122,23 +121,10 @@ class Rest(Backend[RestConfig, RestCall]):
         return operate
 
     async def probe(self) -> None:
-        probe, limit_s = self.config.probe, self.config.timeout_s
-        try:
-            async with asyncio.timeout(limit_s):
-                response = await self._client.send(Attempt.for_s(limit_s), probe.method, probe.path, {})
-        except TimeoutError:
-            raise Unavailable("backend-timeout") from None
-        if response.status >= 500:
-            raise Failed(f"backend-status-{response.status}")
+        await self._client.probe(self.config.probe.method, self.config.probe.path)
 
     def judge(self, answer: Answer) -> tuple[Kind, str]:
-        status = int(answer.status)
-        if 200 <= status < 300:
-            return "ok", ""
-        code = f"backend-status-{status}"
-        if status in (401, 429, 503):
-            return "retry", code  # the server says that it did nothing
-        return ("unknown" if status in (502, 504) else "failed"), code
+        return judge_status(int(answer.status))
 
     def _answer(self, response: Response) -> Answer:
         """The body as JSON. What is none is no body where the status is an error, and Failed where it is not."""

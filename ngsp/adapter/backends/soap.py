@@ -17,7 +17,7 @@ from zeep.wsse.username import UsernameToken
 
 from ngsp.adapter.backends import envelope
 from ngsp.adapter.backends.base import Answer, Attempt, Backend, Operation, Setting
-from ngsp.adapter.backends.http import HttpClient, HttpConfig, Response
+from ngsp.adapter.backends.http import HttpClient, HttpConfig, Response, judge_status
 from ngsp.adapter.backends.wsdl import Wsdl
 from ngsp.adapter.backends.xsd import Read, Write, untyped_writer
 from ngsp.adapter.definition import Failed
@@ -28,7 +28,6 @@ from ngsp.adapter.references import Plain, Reference, Surroundings
 from ngsp.mapping import MappingError, Root, Shape
 from ngsp.text import Text, Wrong
 
-PROBE_S = 5.0
 LARGEST_AT_ONCE_BYTES = 64 * 1024
 """A larger answer is read in a thread: it would hold up the event loop for more than some milliseconds."""
 _NOT_LET_IN = frozenset(("FailedAuthentication", "FailedCheck", "InvalidSecurity", "InvalidSecurityToken"))
@@ -222,19 +221,12 @@ class Soap(Backend[SoapConfig, SoapCall]):
 
     async def probe(self) -> None:
         """Asks for the WSDL; a server that gives none is well all the same."""
-        response = await self._client.send(Attempt.for_s(PROBE_S), "GET", "?wsdl", {})
-        if response.status >= 500:
-            raise Failed(f"backend-status-{response.status}")
+        await self._client.probe("GET", "?wsdl")
 
     def judge(self, answer: Answer) -> tuple[Kind, str]:
         if isinstance(answer.status, str):
             return ("retry" if answer.status in _NOT_LET_IN else "failed"), f"backend-fault-{answer.status}"
-        if 200 <= answer.status < 300:
-            return "ok", ""
-        code = f"backend-status-{answer.status}"
-        if answer.status in (401, 429, 503):
-            return "retry", code  # the server says that it did nothing
-        return ("unknown" if answer.status in (502, 504) else "failed"), code
+        return judge_status(answer.status)
 
     def _message(self, call: SoapCall, written: Mapping[str, Any]) -> _Message:
         """`written`: the call as the manifest has it, checked against the WSDL before anything is sent."""

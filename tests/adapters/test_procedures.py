@@ -53,9 +53,7 @@ def test_there_are_more_than_ten_thousand_versions_the_same_each_time() -> None:
     assert found == procedures()
     for versions in found.values():
         assert [each.number for each in versions] == list(range(1, len(versions) + 1))
-        assert all(
-            one.until == other.since - timedelta(days=1) for one, other in pairwise(versions)
-        )
+        assert all(one.until == other.since - timedelta(days=1) for one, other in pairwise(versions))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +172,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(
     ("service", "fault", "status", "code"),
-    [(LOOK_UP, "other", "failed", "other-procedure"), *((each, *fault) for each in (LOOK_UP, CHANGES) for fault in BOTH)],
+    [(LOOK_UP, "other", "failed", "other-procedure"), *((each, *fault) for each in BOTH for fault in FAULTS)],
 )
 async def test_misbehaviour_is_told_apart(
     doors: dict[str, Door], procedure_system: StandIn, service: str, fault: str, status: str, code: str

@@ -17,6 +17,7 @@ from ngsp.adapter import Adapter, ManifestError
 from ngsp.adapter.backends import KINDS
 from ngsp.adapter.backends.authentication import BasicAuth, BearerAuth, HeaderAuth, LgspAuth, OAuth2Auth
 from ngsp.adapter.backends.base import BackendConfig, BreakerSettings, RetrySettings
+from ngsp.adapter.backends.file import FileCall, FileConfig, SftpSettings
 from ngsp.adapter.backends.http import TlsConfig
 from ngsp.adapter.backends.rest import ProbeConfig, RestCall, RestConfig
 from ngsp.adapter.backends.soap import HeaderSecurity, SoapCall, SoapConfig, TokenSecurity
@@ -135,6 +136,7 @@ def test_every_piece_of_yaml_is_read(tmp_path: Path) -> None:
         shutil.copy(PROJECT / "ngsp" / "adapter" / "starters" / "soap" / "ho-so.wsdl", tmp_path)
         calls = {
             "rest": "call: {path: /a}",
+            "file": 'call: {take: "a/{payload.commune}.json"}',
             "soap": "call: {operation: TraCuuHoSo, arguments: {MaYeuCau: id, MaHoSo: id}}",
         }
         kind = written["backend"]["kind"]
@@ -162,13 +164,16 @@ def test_every_piece_of_yaml_is_read(tmp_path: Path) -> None:
         (LgspAuth, ""),
         (SoapConfig, "backend."),
         (SoapCall, "call."),
+        (FileConfig, "backend."),
+        (FileCall, "call."),
+        (SftpSettings, ""),
         (TokenSecurity, ""),
         (HeaderSecurity, ""),
     ],
 )
 def test_every_key_stands_in_the_guide(model: type[BaseModel], prefix: str) -> None:
     known = code(GUIDE)
-    inherited = set(BackendConfig.model_fields) if model in (RestConfig, SoapConfig) else set()
+    inherited = set(BackendConfig.model_fields) if model in (RestConfig, SoapConfig, FileConfig) else set()
     for name, field in model.model_fields.items():
         if name not in inherited:
             key = field.alias or name

@@ -25,6 +25,7 @@ ADAPTERS = {
     "g18-health": "adapters.g18_health.adapter",
     "g15-civil-registry": "adapters.g15_civil_registry.adapter",
     "g22-procedures": "adapters.g22_procedures.adapter",
+    "h41-dossiers": "adapters.h41_dossiers.adapter",
 }
 """Adapter and its client → what `ngsp adapter run` is given."""
 
@@ -127,6 +128,15 @@ PROGRAMS = (
             "NGSP_G22_PROCEDURES_URL": "url",
             "NGSP_G22_PROCEDURES_CLIENT_ID": "client_id",
             "NGSP_G22_PROCEDURES_SECRET_FILE": "secret_file",
+        },
+    ),
+    Program(
+        "dossier",
+        "adapters.h41_dossiers.dossier_server",
+        {
+            "NGSP_H41_DOSSIERS_URL": "url",
+            "NGSP_H41_DOSSIERS_CLIENT_ID": "client_id",
+            "NGSP_H41_DOSSIERS_SECRET_FILE": "secret_file",
         },
     ),
 )

@@ -71,3 +71,11 @@ async def procedure_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIte
     secret = tmp_path_factory.mktemp("g22-procedures") / "secret"
     async with StandIn("adapters.g22_procedures.procedure_server", "--secret-file", str(secret)) as process:
         yield process
+
+
+@pytest.fixture(scope="session")
+async def dossier_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StandIn]:
+    """One stand-in for the run: the one-stop system of Nghệ An."""
+    secret = tmp_path_factory.mktemp("h41-dossiers") / "secret"
+    async with StandIn("adapters.h41_dossiers.dossier_server", "--secret-file", str(secret)) as process:
+        yield process

@@ -1,0 +1,1 @@
+"""The one-stop shop of Nghệ An (H41): dossiers in, results out."""

@@ -1,0 +1,1 @@
+"""Stand-in for the province's one-stop system."""

@@ -68,6 +68,7 @@ REQUEST_HEADERS = (
     ),
     _ATTEMPT,
     MessageHeader("ngsp-begin-by", _TIME_MS, Text("Sau lúc này không bắt đầu", "Not begun after this time"), False),
+    MessageHeader("ngsp-order", r"[0-9a-f]{32}", Text("Cùng mã thì lần lượt", "With the same one, in turn"), False),
     MessageHeader("ngsp-consumer", MEMBER_CODE.pattern, Text("Cơ quan hỏi", "Who asks")),
     MessageHeader("ngsp-officer", r"[A-Za-z0-9._@-]{1,64}", Text("Cán bộ", "The officer"), False),
     MessageHeader("ngsp-dossier", r"[!-~]{1,64}", Text("Mã hồ sơ", "The dossier"), False),

@@ -158,6 +158,7 @@ ENVELOPE = Envelope(
     dossier="000.00.00.H41-261121-0001",
     traceparent="00-0123456789abcdef0123456789abcdef-0123456789abcdef-01",
     begin_by_ms=1_772_323_100_000,
+    order="0123456789abcdef" * 2,
 )
 
 

@@ -50,7 +50,7 @@ from ngsp.transactions import entry
 
 _PARTNER = HEADER.encode()
 _TYPE = (b"content-type", b"application/json; charset=utf-8")
-_CODE_MISSING = Text("Yêu cầu thiếu mã của chính nó.", "The request's own code is missing.")
+_CODE_MISSING = Text("Yêu cầu thiếu mã yêu cầu.", "The request's own code is missing.")
 _NO_BODY = Text("Yêu cầu này không có nội dung (body).", "This request has no body.")
 
 log = structlog.get_logger(__name__)
@@ -199,10 +199,11 @@ class CompatibleVisit(Visit):
             self._refusals.count(error.code, self._address())
             return []
         routes, now = self._found[0].items(), entry.now()
+        may_call = denial is None and "exchange" in caller.scopes
         return [
             method
             for method, route in sorted(routes)
-            if denial is None and is_entitled(snapshot, caller.client, route.service, now)
+            if may_call and is_entitled(snapshot, caller.client, route.service, now)
         ]
 
     # What is asked
@@ -217,9 +218,9 @@ class CompatibleVisit(Visit):
         if self._allow and malformed is None:
             malformed = MethodNotAllowed(reason="another method of a compatible route")
         service = snapshot.services.get(route.service)
-        entitled = is_entitled(snapshot, caller.client, route.service, entry.now())
+        entitled = "exchange" in caller.scopes and is_entitled(snapshot, caller.client, route.service, entry.now())
         if malformed is None and service is not None and entitled:
-            try:  # who has no agreement is refused before anything of the body is read
+            try:  # who may not call is refused before anything of the body is read
                 self._reading = reading = await self._read(service)
                 fields = dict(reading.fields)
             except NgspError as error:

@@ -79,14 +79,23 @@ class CompatibleRoute:
         """Fixed; empty where it comes from the request."""
         return self.terms.get("purpose") or ""
 
-    @cached_property
-    def looks_into_body(self) -> bool:
-        return any("body" in self.expressions[name].reads for name in ASKING if name in self.expressions)
+    def _reads(self, member: str, names: Iterable[str]) -> bool:
+        return any(member in self.expressions[name].reads for name in names if name in self.expressions)
 
     @cached_property
+    def passes_body(self) -> bool:
+        """Whether a request's body is the payload, as it is."""
+        return "request" not in self.expressions
+
+    @cached_property
+    def looks_into_body(self) -> bool:
+        """Whether an expression looks at the body; as the payload, where it is that."""
+        return self._reads("body", ASKING) or (self.passes_body and self._reads("payload", ("reply", "accepted")))
+
+    @property
     def takes_body(self) -> bool:
-        """Whether a request must have a body: it is looked into, or passed on as it is."""
-        return self.looks_into_body or "request" not in self.expressions
+        """Whether a request must have a body."""
+        return self.passes_body or self.looks_into_body
 
     def agreement_of(self, consumer: str, known: Mapping[str, Agreement]) -> str:
         """The agreement that the route names for `consumer`; empty where it names none."""

@@ -1,4 +1,4 @@
-"""One gateway with compatible routes for all tests of a module, and an old client's hands on it."""
+"""One gateway with compatible routes for all tests of the folder, and an old client's hands on it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ SEND = "/apiCSDLThu/1.0/guiHoSo"
 PLACES = "/apiCSDLThu/1.0/hoSo/{so}/chiTiet"
 TWICE = "/apiCSDLThu/1.0/haiThoaThuan"
 STRANGE = "/apiCSDLThu/1.0/khongDuoc"
+ENDED = "/apiCSDLThu/1.0/hetHieuLuc"
+ECHO = "/apiCSDLThu/1.0/nhacLai"
+CODED = "/apiCSDLThu/1.0/theoMa"
 
 
 def route(id: str, path: str, name: str, **others: Any) -> dict[str, Any]:
@@ -68,30 +71,41 @@ ROUTES = [
     route("places", PLACES, "look-up", methods=["GET"], request={"id": "path.so"}),
     route("twice", TWICE, "twice", agreements=["G22/second"], request={"do": "'it'"}),
     route("strange", STRANGE, "nobody", methods=["GET"], request={"do": "'it'"}),
+    route("ended", ENDED, "ended"),
+    route("echo", ECHO, "whole", reply={"DaNhan": "payload.do", "KetQua": "body.did"}),
+    route(
+        "coded",
+        CODED,
+        "look-up",
+        methods=["GET"],
+        query=["ma"],
+        request={"do": "lookup('viec', query.ma)"},
+        tables={"viec": {"1": "it"}},
+    ),
     route("closed", "/apiCSDLThu/1.0/dong", "whole", active=False),
 ]
 
 
 def provider() -> Provider:
     found = Provider()
-    found.services += [service("twice"), service("nobody")]
+    found.services += [service("twice"), service("nobody"), service("ended")]
     found.documents = [agreement("twice", "second"), *ROUTES]
     found.terms["nobody"] = {"consumer": "H14"}
     return found
 
 
-@pytest.fixture(scope="module")
-async def module_rig(postgres: LocalPostgres, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
+@pytest.fixture(scope="session")
+async def shared_rig(postgres: LocalPostgres, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
     folder = tmp_path_factory.mktemp("gateway")
     async with running_gateway(postgres, folder, provider(), trusted_proxies="127.0.0.1", max_log_wait_s=10) as found:
         yield found
 
 
 @pytest.fixture
-async def rig(module_rig: Rig) -> AsyncIterator[Rig]:
-    module_rig.provider.seen.clear()
-    yield module_rig
-    module_rig.provider.act = Provider.act.__get__(module_rig.provider)  # type: ignore[method-assign]
+async def rig(shared_rig: Rig) -> AsyncIterator[Rig]:
+    shared_rig.provider.seen.clear()
+    yield shared_rig
+    shared_rig.provider.act = Provider.act.__get__(shared_rig.provider)  # type: ignore[method-assign]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import orjson
 
 from ngsp.adapter import RecordNotFound, Request
 from ngsp.messages import TRANSACTION_ID
-from tests.compatible.conftest import LOOK_UP, OFFICER, PLACES, SEND, TWICE, WHOLE
+from tests.compatible.conftest import CODED, ECHO, LOOK_UP, OFFICER, PLACES, SEND, TWICE, WHOLE
 from tests.compatible.old_clients import NationalClient, ProvincialClient, partner_header
 from tests.support.gateway import Rig
 from tests.support.waiting import until
@@ -59,6 +59,19 @@ async def test_a_body_passes_as_it_is_where_the_route_says_nothing(rig: Rig, nat
     answer = await rig.http.post(WHOLE, content=odd, headers=headers)
     assert (answer.status_code, answer.content) == (200, reply)
     assert rig.provider.seen[0].body == odd
+
+
+async def test_the_old_shape_may_repeat_what_was_asked(rig: Rig, national: NationalClient) -> None:
+    assert (await national.post(ECHO, {"do": "việc"})).json() == {"DaNhan": "việc", "KetQua": "it"}
+    assert rig.provider.seen[0].payload == {"do": "việc"}
+
+
+async def test_codes_through_a_table(rig: Rig, national: NationalClient) -> None:
+    assert (await national.get(CODED, ma="1")).status_code == 200
+    assert rig.provider.seen[0].payload == {"do": "it"}
+    unknown = await national.get(CODED, ma="zqmarkerzq")
+    assert (unknown.status_code, unknown.json()["code"]) == (422, "schema-mismatch")
+    assert "zqmarkerzq" not in unknown.text
 
 
 async def test_what_stands_in_the_body_comes_into_the_log(rig: Rig, national: NationalClient) -> None:

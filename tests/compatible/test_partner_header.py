@@ -7,16 +7,20 @@ import base64
 import itertools
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.compatible.conftest import LOOK_UP, WHOLE
+from tests.compatible.conftest import ENDED, LOOK_UP
 from tests.compatible.old_clients import partner_header
-from tests.support.gateway import Rig
+from tests.support.gateway import Rig, further_gateway
 from tests.support.problems import MARKER, unseen
+from tests.support.waiting import until
 
+REVOKED_WITHIN_S = 5.0
+"""A second, on a machine that does nothing else."""
 _addresses = (f"10.9.{number >> 8 & 255}.{number & 255}" for number in itertools.count(1))
 
 
@@ -130,13 +134,22 @@ async def test_what_may_be_left_out(rig: Rig, others: dict[str, Any]) -> None:
 
 
 async def test_a_member_without_an_older_code_has_none(rig: Rig) -> None:
-    await rig.rows.execute("UPDATE members SET old_code = '' WHERE code = 'H41'")
     provider = {"AccessKey": "provider", "SecretKey": rig.secrets["provider"]}
-    for unit, status in (("", 401), ("H41", 403)):  # 403: it has no agreement, but it is who it says
+    member = {"name": {"vi": "x", "en": "x"}, "valid_from": "2020-01-01", "zone": "national"}
+    headers = await rig.headers("operator")
+    for old_code, unit, status, reason in (
+        ("000.00.00.H41", "000.00.00.H41", 403, "no agreement"),  # it is who it says; that it calls nobody is its own
+        ("", "000.00.00.H41", 403, "PartnerCode is not of the client's member"),
+        ("", "H41", 403, "no agreement"),
+        ("", "", 401, ""),
+        ("000.00.00.H41", "000.00.00.H41", 403, "no agreement"),
+    ):
+        put = await rig.http.put("/v1/members/H41", headers=headers, json=member | {"old_code": old_code})
+        assert put.status_code == 200, put.text
         answer = await look_up(rig, b64(members(rig, **provider, PartnerCode=unit)))
         assert answer.status_code == status
-    (found,) = await rig.entries(answer.headers["Ngsp-Transaction"])
-    assert found["outcome"]["reason"] == "no agreement"
+        found = await rig.entries(answer.headers["Ngsp-Transaction"])
+        assert [entry["outcome"]["reason"] for entry in found] == ([reason] if reason else [])
 
 
 async def test_two_proofs_are_of_one_client(rig: Rig) -> None:
@@ -199,9 +212,26 @@ async def test_a_client_that_is_switched_off(rig: Rig) -> None:
 
 async def test_a_revoked_agreement_bites_here_too(rig: Rig) -> None:
     headers = {"lgspaccesstoken": partner_header("other", rig.secrets["other"], "G22")}
-    assert (await rig.http.post(WHOLE, json={"do": "it"}, headers=headers)).status_code == 200
-    id = await rig.agreement("whole")
+    assert (await rig.http.post(ENDED, json={"do": "it"}, headers=headers)).status_code == 200
+    id = await rig.agreement("ended")
     answer = await rig.post(f"/v1/agreements/{id}/revoke", by="provider", json={"reason": "hết căn cứ pháp lý"})
     assert answer.status_code == 200, answer.text
-    answer = await rig.http.post(WHOLE, json={"do": "it"}, headers=headers)
+    answer = await rig.http.post(ENDED, json={"do": "it"}, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (403, "access-denied")
+
+
+async def test_a_new_secret_bites_on_every_gateway(rig: Rig, tmp_path: Path) -> None:
+    """Each has proved the header for itself; the news comes to each by its snapshot."""
+    header = partner_header("other", rig.secrets["other"], "G22")
+    async with further_gateway(rig, tmp_path) as second:
+        assert (await look_up(second, header)).status_code == 200
+        body = {"member": "G22", "name": {"vi": "x", "en": "x"}, "scopes": ["exchange"], "secret": "generate"}
+        put = await rig.http.put("/v1/clients/other", headers=await rig.headers("operator"), json=body)
+        rig.secrets["other"] = put.json()["secret"]
+        rig.tokens.pop("other", None)
+
+        async def refused() -> bool:
+            return (await look_up(second, header)).status_code == 401
+
+        await until(refused, "the other gateway refuses the old secret", REVOKED_WITHIN_S)
+        assert (await look_up(second, partner_header("other", rig.secrets["other"], "G22"))).status_code == 200

@@ -173,14 +173,13 @@ class CompatibleVisit(Visit):
         By a token, by the partner's header, or by both, which are then of one client. `Unauthenticated` otherwise.
         """
         partner, authorization = self._partner(), self._headers.get(b"authorization", b"")
-        address = client_address(self._scope, self._parts.trusted_proxies)
         now_s = time.time()
         if authorization not in (b"", partner) and b" " not in authorization:
             raise Unauthenticated(reason="two proofs that differ")
         if not partner:
             caller = await self._parts.tokens.authenticate_fresh(authorization, snapshot, now_s)
             return caller, authorization, None
-        proved = await self._parts.partners.prove(partner, snapshot, throttle_group(address), now_s)
+        proved = await self._parts.partners.prove(partner, snapshot, self._caller_address, now_s)
         if b" " not in authorization:
             authorization = proved.authorization
         caller = await self._parts.tokens.authenticate_fresh(authorization, self._parts.registry.snapshot, now_s)
@@ -189,6 +188,10 @@ class CompatibleVisit(Visit):
         if not are_of(proved.units, snapshot.members.get(caller.client.member)):
             return caller, authorization, AccessDenied(reason="PartnerCode is not of the client's member")
         return caller, authorization, None
+
+    def _caller_address(self) -> str:
+        """Where its attempts are counted."""
+        return throttle_group(client_address(self._scope, self._parts.trusted_proxies))
 
     async def _allowed(self) -> list[str]:
         """The methods that this path has for this caller; none for who has no agreement: the path is unknown then."""

@@ -14,6 +14,7 @@ import binascii
 import hmac
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
@@ -104,8 +105,8 @@ class Partners:
         kept = self._kept.get(self._digest(header)) if len(header) <= LONGEST_HEADER_BYTES else None
         return kept.client if kept is not None else ""
 
-    async def prove(self, header: bytes, snapshot: Snapshot, address: str, now_s: float) -> Partner:
-        """Who `header` proves. `address`: where an attempt is counted.
+    async def prove(self, header: bytes, snapshot: Snapshot, address: Callable[[], str], now_s: float) -> Partner:
+        """Who `header` proves. `address`: where an attempt is counted, asked for where there is one.
 
         A header proved within a minute costs a digest and a look at its token, which is refused as soon as the secret,
         the client or its member is; another costs a slow hash, one at a time for the same header. Raises
@@ -129,10 +130,10 @@ class Partners:
                     self._kept.popitem(last=False)
         return kept
 
-    async def _prove(self, header: bytes, snapshot: Snapshot, address: str, now_s: float) -> Partner:
+    async def _prove(self, header: bytes, snapshot: Snapshot, address: Callable[[], str], now_s: float) -> Partner:
         try:
             presented = read_partner(header)
-            proved = await self._tokens.clients.prove(presented.secret, snapshot, address, now_s)
+            proved = await self._tokens.clients.prove(presented.secret, snapshot, address(), now_s)
         except InvalidClient as error:
             raise Unauthenticated(reason=error.reason) from None
         issued = self._tokens.issue(proved.client, SCOPES, proved.cred, now_s)

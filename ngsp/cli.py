@@ -45,12 +45,17 @@ def main() -> None:
 def whole() -> typer.Typer:
     """The command with those parts that have a file of their own: they join late, so that `--help` stays quick."""
     from ngsp.cli_adapter import adapter_app
+    from ngsp.cli_collection import collection
     from ngsp.cli_statistics import statistics
     from ngsp.cli_transactions import transactions_app
 
     app.add_typer(adapter_app, name="adapter")
     app.add_typer(transactions_app, name="transactions")
     app.command("statistics", help=tr("Thống kê, qua một cổng.", "Statistics, through a gateway."))(statistics)
+    app.command(
+        "collection",
+        help=tr("Ghi danh mục thành bộ sưu tập Bruno.", "Write the catalogue as a Bruno collection."),
+    )(collection)
     return app
 
 

@@ -144,7 +144,15 @@ class Client:
 
     def services(self) -> Iterator[dict[str, Any]]:
         """The whole catalogue, entry by entry."""
-        return self._driver.iterate(self._core.services())
+        return self.items("/v1/services")
+
+    def get(self, path: str, **parameters: str) -> dict[str, Any]:
+        """Whatever else the interface has at `path` (`/openapi.json`), as JSON."""
+        return self._driver.run(self._core.get(path, parameters))
+
+    def items(self, path: str, **parameters: str) -> Iterator[dict[str, Any]]:
+        """Every item of the list at `path`, fetched page by page."""
+        return self._driver.iterate(self._core.items(path, parameters))
 
 
 class _Driver:

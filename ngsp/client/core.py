@@ -33,7 +33,7 @@ TRANSACTIONS = "/v1/transactions"
 LONGEST_WAIT_S = 30
 SILENCE_S = 45.0
 """The stream beats every 15 s: three beats missed, and the connection is taken for lost."""
-MOST_SERVICES = 500
+MOST_ITEMS = 500
 
 
 class Core:
@@ -159,24 +159,28 @@ class Core:
                 raise error
             yield Pause(pause_s)
 
-    # The catalogue
+    # The catalogue, and whatever else the interface tells
 
     def service(self, service: str) -> Flow[dict[str, Any]]:
         """The service as the catalogue has it: schemas, mode, deadline, examples."""
-        answer = yield from self._asking.get(call_path(service), self._budget({}))
+        return self.get(call_path(service), {})
+
+    def get(self, path: str, parameters: Mapping[str, str]) -> Flow[dict[str, Any]]:
+        """The JSON object at `path`."""
+        answer = yield from self._asking.get(path, self._budget({}), parameters)
         return self._asking.read(answer, dict)
 
-    def services(self) -> Flow[None]:
-        """Emits every active service, as `service` gives it."""
-        parameters = {"limit": str(MOST_SERVICES)}
+    def items(self, path: str, parameters: Mapping[str, str]) -> Flow[None]:
+        """Emits every item of the list at `path`, page by page."""
+        parameters = {"limit": str(MOST_ITEMS), **parameters}
         while True:
-            answer = yield from self._asking.get("/v1/services", self._budget({}), parameters)
+            answer = yield from self._asking.get(path, self._budget({}), parameters)
             items, following = self._asking.read(answer, lambda document: (list(document["items"]), document["next"]))
             for item in items:
                 yield Emit(item)
             if following is None:
                 return
-            parameters["cursor"] = following
+            parameters = {**parameters, "cursor": following}
 
     # How it is done
 

@@ -118,7 +118,13 @@ class AsyncClient:
         return await self._driver.run(self._core.service(service))
 
     def services(self) -> AsyncIterator[dict[str, Any]]:
-        return self._driver.iterate(self._core.services())
+        return self.items("/v1/services")
+
+    async def get(self, path: str, **parameters: str) -> dict[str, Any]:
+        return await self._driver.run(self._core.get(path, parameters))
+
+    def items(self, path: str, **parameters: str) -> AsyncIterator[dict[str, Any]]:
+        return self._driver.iterate(self._core.items(path, parameters))
 
 
 class _Driver:

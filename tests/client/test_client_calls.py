@@ -234,6 +234,18 @@ async def test_the_catalogue(bus: Hands) -> None:
         await bus.do("service", "H41/no-such/v1")
 
 
+async def test_the_rest_of_the_interface(bus: Hands) -> None:
+    own = await bus.do("get", "/v1/clients/caller")
+    assert (own["member"], own["scopes"]) == ("G22", ["exchange", "registry"])
+    whole = await bus.items("items", "/v1/agreements")
+    assert [each["id"] for each in await bus.items("items", "/v1/agreements", limit="2")] == [
+        each["id"] for each in whole
+    ]
+    assert len(whole) == 7
+    with pytest.raises(errors.NotFound):
+        await bus.do("get", "/v1/clients/operator-of-another")
+
+
 async def test_a_client_with_connections_of_its_own_closes_them(rig: Rig) -> None:
     secret = ClientSecret("caller", rig.secrets["caller"])
     async with AsyncClient(rig.base_url + "/", secret, purpose="testing") as found:

@@ -1,0 +1,182 @@
+"""The catalogue as a Bruno collection: a folder of text files that an API client opens, with every service and example.
+
+Bruno keeps collections as plain files and needs no account, so that what is tried stays on the machine. Other clients
+import the same from `/openapi.json`. The files are made from what `GET /v1/services` and `GET /v1/agreements` tell the
+client that will use them; secrets never stand in them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ngsp.text import Language, Text
+
+OFFICER = "canbo-0017"
+ENVIRONMENT = "environments/ngsp.bru"
+BEFORE, SERVICES, AFTER = "1-before", "2-services", "3-after"
+"""The folders, in the order in which they are run."""
+_TITLE = Text("NGSP: các dịch vụ", "NGSP: services")
+_ABOUT = Text(
+    "Chạy «Mã truy cập» trước; đặt clientSecret trong môi trường (Bruno giữ nó ngoài các tệp này).",
+    "Run 'Access token' first; set clientSecret in the environment (Bruno keeps it outside these files).",
+)
+_BEFORE = Text("Trước khi gọi", "Before calling")
+_SERVICES = Text("Các dịch vụ", "Services")
+_AFTER = Text("Sau khi gọi", "After calling")
+_TOKEN = Text("Mã truy cập", "Access token")
+_WAIT = Text("Chờ kết quả", "Wait for the outcome")
+_REPLY = Text("Trả lời của hồ sơ", "The submission's reply")
+_LIST = Text("Giao dịch gần đây", "Recent transactions")
+_CATALOGUE = Text("Danh mục dịch vụ", "The catalogue of services")
+_NO_AGREEMENT = Text(
+    "Chưa có thỏa thuận đang hiệu lực: lời gọi sẽ bị từ chối (403).",
+    "No agreement in force yet: the call will be refused (403).",
+)
+_EXAMPLE = Text("Ví dụ", "Example")
+
+
+def bruno_collection(
+    services: Iterable[Mapping[str, Any]],
+    agreements: Iterable[Mapping[str, Any]],
+    *,
+    base_url: str,
+    client: str,
+    member: str,
+    language: Language,
+) -> dict[str, str]:
+    """Path → text of every file. `services`, `agreements`: as the interface lists them; `member`: who will call."""
+    grants = {
+        each["service"]: each for each in agreements if each["consumer"] == member and each["state"] == "accepted"
+    }
+    described = {"version": "1", "name": _TITLE.in_(language), "type": "collection", "ignore": ["node_modules", ".git"]}
+    files = {
+        "bruno.json": json.dumps(described, ensure_ascii=False, indent=2) + "\n",
+        "collection.bru": _blocks(
+            auth={"mode": "bearer"}, auth_bearer={"token": "{{token}}"}, docs=_ABOUT.in_(language)
+        ),
+        ENVIRONMENT: _environment(base_url, client),
+        f"{BEFORE}/folder.bru": _folder(_BEFORE.in_(language), 1),
+        f"{BEFORE}/token.bru": _token(language),
+        f"{BEFORE}/catalogue.bru": _get(_CATALOGUE.in_(language), 2, "/v1/services?limit=500"),
+        f"{SERVICES}/folder.bru": _folder(_SERVICES.in_(language), 2),
+        f"{AFTER}/folder.bru": _folder(_AFTER.in_(language), 3),
+    }
+    waiting, one = {"Prefer": "wait=30"}, "/v1/transactions/{{transaction}}"
+    files[f"{AFTER}/wait.bru"] = _get(_WAIT.in_(language), 1, one, waiting)
+    files[f"{AFTER}/reply.bru"] = _get(_REPLY.in_(language), 2, f"{one}/reply")
+    files[f"{AFTER}/transactions.bru"] = _get(_LIST.in_(language), 3, "/v1/transactions?limit=20")
+    for number, service in enumerate(services, 1):
+        files |= _service(service, grants.get(service["path"]), number, language)
+    return files
+
+
+def _service(
+    service: Mapping[str, Any], grant: Mapping[str, Any] | None, number: int, language: Language
+) -> dict[str, str]:
+    folder = f"{SERVICES}/{service['path'].replace('/', '-')}"
+    title = service["title"][language]
+    about = f"{service['description'][language]}\n\n{service['path']}, {service['mode']}"
+    if grant is None:
+        about += f"\n\n{_NO_AGREEMENT.in_(language)}"
+    files = {f"{folder}/folder.bru": _folder(f"{service['provider']}: {title}", number, about)}
+    for number, example in enumerate(service["examples"], 1):
+        titles = example.get("title") or {"vi": f"{_EXAMPLE.vi} {number}", "en": f"{_EXAMPLE.en} {number}"}
+        file = f"{folder}/{number:02d}-{_slug(titles['en'])}.bru"
+        files[file] = _call(service, grant, example, titles[language], number)
+    return files
+
+
+def _call(
+    service: Mapping[str, Any], grant: Mapping[str, Any] | None, example: Mapping[str, Any], title: str, number: int
+) -> str:
+    submission = service["mode"] == "submission"
+    version = _in_force(grant) if grant else {}
+    headers = {"Ngsp-Purpose": next(iter(version.get("purposes", ())), "{{purpose}}")}
+    if service["officer_required"]:
+        headers["Ngsp-Officer"] = "{{officer}}"
+    if version.get("consent_required"):
+        headers["Ngsp-Consent"] = "{{consent}}"
+    if submission:
+        headers["Idempotency-Key"] = "{{$guid}}"
+    expected = 202 if submission else 200
+    return _blocks(
+        meta={"name": _line(title), "type": "http", "seq": str(number)},
+        post={"url": f"{{{{baseUrl}}}}/v1/services/{service['path']}", "body": "json", "auth": "inherit"},
+        headers=headers,
+        body_json=json.dumps(example["request"], ensure_ascii=False, indent=2),
+        vars_post_response={"transaction": "res.headers['ngsp-transaction']"} if submission else {},
+        **({"assert": {"res.status": f"eq {expected}"}} if grant else {}),
+    )
+
+
+def _in_force(agreement: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The version that governs the agreement."""
+    versions: list[Mapping[str, Any]] = agreement["versions"]
+    return next(version for version in versions if version["version"] == agreement["version"])
+
+
+def _token(language: Language) -> str:
+    return _blocks(
+        meta={"name": _TOKEN.in_(language), "type": "http", "seq": "1"},
+        post={"url": "{{baseUrl}}/oauth2/token", "body": "formUrlEncoded", "auth": "basic"},
+        auth_basic={"username": "{{clientId}}", "password": "{{clientSecret}}"},
+        body_form_urlencoded={"grant_type": "client_credentials"},
+        vars_post_response={"token": "res.body.access_token"},
+        **{"assert": {"res.status": "eq 200"}},
+    )
+
+
+def _folder(name: str, number: int, docs: str = "") -> str:
+    return _blocks(meta={"name": _line(name), "seq": str(number)}, docs=docs)
+
+
+def _get(title: str, number: int, path: str, headers: Mapping[str, str] | None = None) -> str:
+    return _blocks(
+        meta={"name": title, "type": "http", "seq": str(number)},
+        get={"url": f"{{{{baseUrl}}}}{path}", "body": "none", "auth": "inherit"},
+        headers=headers or {},
+        **{"assert": {"res.status": "eq 200"}},
+    )
+
+
+def _environment(base_url: str, client: str) -> str:
+    known = {"baseUrl": base_url, "clientId": client, "officer": OFFICER, "purpose": "", "consent": ""}
+    return _blocks(vars=known) + "vars:secret [\n  clientSecret\n]\n"
+
+
+def _blocks(**blocks: Mapping[str, str] | str) -> str:
+    """The text of a file. A name's `_` stands for `:` or `-` as Bruno has it; empty blocks are left out."""
+    found = []
+    for name, content in blocks.items():
+        if not content:
+            continue
+        lines = (
+            content.splitlines() if isinstance(content, str) else [f"{key}: {value}" for key, value in content.items()]
+        )
+        inside = "\n".join(f"  {line}" if line else "" for line in lines)
+        found.append(f"{_NAMES.get(name, name)} {{\n{inside}\n}}\n\n")
+    return "".join(found)
+
+
+_NAMES = {
+    "auth_bearer": "auth:bearer",
+    "auth_basic": "auth:basic",
+    "body_json": "body:json",
+    "body_form_urlencoded": "body:form-urlencoded",
+    "vars_post_response": "vars:post-response",
+}
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _slug(text: str) -> str:
+    """A file's name: plain letters, digits and dashes, at most sixty."""
+    plain = unicodedata.normalize("NFD", text.replace("đ", "d").replace("Đ", "D"))
+    letters = "".join(letter for letter in plain if not unicodedata.combining(letter)).lower()
+    return re.sub(r"[^a-z0-9]+", "-", letters).strip("-")[:60].strip("-") or "example"

@@ -26,6 +26,7 @@ from ngsp.errors import (
     KeyRequired,
     LogUnavailable,
     NgspError,
+    QuotaExhausted,
     SchemaMismatch,
     ScopeMissing,
 )
@@ -183,16 +184,18 @@ class Exchange:
             away_s = _away_s(grant.service, mode)
             body = await call.read_body(grant.service.max_body_bytes)
             request = self._validate(grant.service, body)
+            transaction = self._open(call, caller, grant, mode, body, request, clock)
             charged_s = time.time()  # a slow body may have taken half a minute
-            if not self._quotas.try_charge(grant.agreement, charged_s):
-                await self._quotas.charge(grant.agreement, charged_s)
+            charged = self._quotas.try_charge(grant.agreement, charged_s) or await self._charge(transaction, charged_s)
         except NgspError as error:
             await self._refuse(call, caller, error)
             raise
-        transaction = self._open(call, caller, grant, mode, body, request, clock)
         clock.lap("admit")
+        if not charged:
+            return await self._repeat(call, transaction)
         if await self._log.accept(transaction) == "key-taken":
-            return await self._repeat(call, transaction, charged_s)
+            self._quotas.refund(grant.agreement, charged_s)
+            return await self._repeat(call, transaction)
         clock.lap("log_accept")
         if mode == "submission":
             self._on_submission()
@@ -271,12 +274,22 @@ class Exchange:
             stages_us=clock.stages_us,
         )
 
-    async def _repeat(self, call: Call, transaction: Transaction, charged_s: float) -> Answer:
-        """The key was taken: nothing was stored or charged; the earlier transaction answers."""
-        self._quotas.refund(transaction.grant.agreement, charged_s)
+    async def _charge(self, transaction: Transaction, charged_s: float) -> bool:
+        """False where the quota is used up and the key is an earlier transaction's, whose outcome costs nothing."""
         try:
-            digest = self._log.request_digest(transaction)
-            found = await self._repeats.answer(transaction, self._log.key_digest(transaction), digest)
+            await self._quotas.charge(transaction.grant.agreement, charged_s)
+        except QuotaExhausted:
+            if not transaction.idempotency_key:
+                raise
+            if not await self._repeats.known(transaction, self._log.key_names(transaction)):
+                raise
+            return False
+        return True
+
+    async def _repeat(self, call: Call, transaction: Transaction) -> Answer:
+        """The key was taken: nothing was stored or charged; the earlier transaction answers."""
+        try:
+            found = await self._repeats.answer(transaction, self._log.key_names(transaction))
         except NgspError as error:
             self._metrics.refused(error.code)
             if error.code == "idempotency-mismatch":

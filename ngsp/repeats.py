@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -19,16 +20,18 @@ from ngsp.errors import (
 )
 from ngsp.registry.model import Service
 from ngsp.transactions import entry
+from ngsp.transactions.extras import KeyName
 from ngsp.transactions.gateways import DATABASE_TROUBLE
 from ngsp.transactions.log import REPLY_AAD, Transaction, error_of
 from ngsp.vault import Vault, VaultError
 
 _FIND = """
-SELECT k.digest, k.tx::text AS tx, k.mode, k.expires_at, r.code, r.provider_code, r.body, r.expires_at AS reply_until,
-       r.tx IS NOT NULL AS stored, a.wrapped,
+SELECT k.key, k.digest, k.tx::text AS tx, k.mode, k.expires_at,
+       r.tx IS NOT NULL AS stored, r.code, r.provider_code, r.body, r.expires_at AS reply_until, a.wrapped,
        EXISTS (SELECT 1 FROM entries e WHERE e.tx = k.tx AND e.at >= k.at AND e.kind BETWEEN 3 AND 8) AS ended
 FROM idempotency_keys k LEFT JOIN replies r USING (tx)
-LEFT JOIN entries a ON a.tx = k.tx AND a.kind = 1 AND a.at = k.at WHERE k.client = $1 AND k.key = $2"""
+LEFT JOIN entries a ON a.tx = k.tx AND a.kind = 1 AND a.at = k.at WHERE k.client = $1 AND k.key = ANY($2::bytea[])
+ORDER BY k.at LIMIT 1"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +49,21 @@ class Repeats:
     def __init__(self, pool: asyncpg.Pool, vault: Vault) -> None:
         self._pool, self._vault = pool, vault
 
-    async def answer(self, transaction: Transaction, key: bytes, digest: bytes) -> Found:
-        """The answer to a repeat of the request behind `transaction`'s key.
+    async def known(self, transaction: Transaction, names: Sequence[KeyName]) -> bool:
+        """Whether an earlier transaction holds the key. LogUnavailable (503) where the database cannot say."""
+        return await self._find(transaction, names) is not None
+
+    async def answer(self, transaction: Transaction, names: Sequence[KeyName]) -> Found:
+        """The answer to a repeat of the request behind `transaction`'s key, which `names` stand for.
 
         Raises IdempotencyMismatch (422), KeyInFlight (409), KeyExpired or ReplyErased (410), or the stored error,
         each with the earlier transaction's id as `transaction`.
         """
-        try:
-            row = await self._pool.fetchrow(_FIND, transaction.call["client"], key)
-        except DATABASE_TROUBLE as error:
-            raise LogUnavailable(retry_after_s=2, reason=type(error).__name__) from error
+        row = await self._find(transaction, names)
         if row is None:
             raise KeyInFlight(retry_after_s=1, reason="the key's holder is not committed yet")
-        if not hmac.compare_digest(row["digest"], digest):
+        digests = {name.key: name.digest for name in names}
+        if not hmac.compare_digest(row["digest"], digests[row["key"]]):
             raise IdempotencyMismatch
         now = entry.now()
         if now >= row["expires_at"]:
@@ -78,6 +83,12 @@ class Repeats:
         except VaultError as error:
             raise _of(ReplyErased(reason=str(error)), row["tx"]) from error
         return Found(200, row["tx"], body)
+
+    async def _find(self, transaction: Transaction, names: Sequence[KeyName]) -> asyncpg.Record | None:
+        try:
+            return await self._pool.fetchrow(_FIND, transaction.call["client"], [name.key for name in names])
+        except DATABASE_TROUBLE as error:
+            raise LogUnavailable(retry_after_s=2, reason=type(error).__name__) from error
 
 
 def _again(code: str, provider_code: str, service: Service) -> NgspError:

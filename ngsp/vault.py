@@ -173,9 +173,12 @@ class Vault:
         number = identity_number.encode()
         return [hmac.digest(kek.subject_key, number, "sha256") for kek in self._keks]
 
-    def comparison_digest(self, data: bytes) -> bytes:
-        """32 bytes, equal for equal `data` on every gateway with this KEK: tells a repeat without keeping the data."""
-        return hmac.digest(self._keks[0].comparison_key, data, "sha256")
+    def comparison_digests(self, data: bytes) -> list[bytes]:
+        """32 bytes under each KEK held, newest first, equal for equal `data` on every gateway with that KEK.
+
+        They tell a repeat without keeping the data, also of what came before a new KEK was put in front.
+        """
+        return [hmac.digest(kek.comparison_key, data, "sha256") for kek in self._keks]
 
     def seal_secret(self, name: str, data: bytes) -> bytes:
         """`data` (a signing key) encrypted under the first KEK and bound to `name`."""

@@ -105,6 +105,7 @@ def test_a_new_kek_in_front_wraps_and_the_old_one_still_unwraps() -> None:
     assert both.open_secret("k", secret) == b"private"
     assert before.subject_hash("900000000001") in both.subject_hashes("900000000001")
     assert both.subject_hashes("900000000001")[0] == both.subject_hash("900000000001")
+    assert both.comparison_digests(b"x") == [Vault(new).comparison_digests(b"x")[0], before.comparison_digests(b"x")[0]]
     with pytest.raises(VaultError):
         before.unwrap(both.new_record_key(TRANSACTION).wrapped, TRANSACTION)
 
@@ -133,6 +134,12 @@ def test_subjects_with_equal_numbers_meet_and_others_do_not() -> None:
     assert vault.subject_hash("900000000001") == Vault(KEK).subject_hash("900000000001")
     assert vault.subject_hash("900000000001") != vault.subject_hash("900000000002")
     assert vault.subject_hash("900000000001") != Vault(os.urandom(32)).subject_hash("900000000001")
+
+
+def test_equal_data_has_equal_comparison_digests_and_other_data_or_keys_others() -> None:
+    (digest,) = Vault(KEK).comparison_digests(b"x")
+    assert Vault(KEK).comparison_digests(b"x") == [digest]
+    assert digest not in Vault(KEK).comparison_digests(b"y") + Vault(os.urandom(32)).comparison_digests(b"x")
 
 
 def test_keys_that_are_no_keys_are_refused() -> None:

@@ -6,6 +6,7 @@ is taken, its transaction is closed already) stores nothing and gets the reason 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import astuple, dataclass, field, fields
 from datetime import datetime
 from typing import Literal
@@ -14,12 +15,27 @@ import asyncpg
 
 
 @dataclass(frozen=True, slots=True)
-class KeyClaim:
-    """An idempotency key, by its keyed digest: the first write with (client, key) wins."""
+class KeyName:
+    """An idempotency key as the database has it, under one key-encryption key.
 
-    client: str
+    `key` stands for it: callers put dossier or identity numbers into keys. `digest` tells a repeat from another request
+    under the same key; keyed, since a plain digest can be guessed.
+    """
+
     key: bytes
     digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeyClaim:
+    """An idempotency key under all its names, newest first: the first write with (client, key) wins.
+
+    All names or none: two gateways that hold one key-encryption key in common never both take an idempotency key,
+    whatever the order of theirs, and a claim from before a new one was put in front still stands.
+    """
+
+    client: str
+    names: tuple[KeyName, ...]
     tx: str
     mode: str
     at: datetime
@@ -122,7 +138,7 @@ INSERT INTO replies (tx, at, expires_at, code, provider_code, body)
 SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::text[], $5::text[], $6::bytea[])
 ON CONFLICT (tx) DO UPDATE SET at = excluded.at, expires_at = excluded.expires_at, code = excluded.code,
     provider_code = excluded.provider_code, body = excluded.body"""
-_RELEASE = "DELETE FROM idempotency_keys WHERE client = $1 AND key = $2 AND tx = $3"
+_RELEASE = "DELETE FROM idempotency_keys WHERE client = $1 AND key = ANY($2::bytea[]) AND tx = $3"
 _OUTBOX_FIELDS = tuple(field.name for field in fields(OutboxRow))
 
 
@@ -144,7 +160,7 @@ async def apply_extras(connection: asyncpg.Connection, extras: list[Extras | Non
     await _guard(connection, found, outcome)
     for _, extra in found:
         if extra.release is not None:
-            await connection.execute(_RELEASE, extra.release.client, extra.release.key, extra.release.tx)
+            await _release(connection, extra.release)
     winners = [extra for index, extra in found if index not in outcome.answers]
     outbox = [extra.outbox for extra in winners if extra.outbox is not None]
     if outbox:
@@ -179,13 +195,20 @@ async def _claim(connection: asyncpg.Connection, found: list[tuple[int, Extras]]
     if not claims:
         return
     # In the order of the key: two gateways that claim the same keys at once never wait for each other in a ring.
-    c = sorted((claim for _, claim in claims), key=lambda claim: (claim.client, claim.key))
-    columns = ([x.client for x in c], [x.key for x in c], [x.digest for x in c], [x.tx for x in c],
-               [x.mode for x in c], [x.at for x in c], [x.expires_at for x in c])  # fmt: skip
-    won = {row["tx"] for row in await connection.fetch(_CLAIM, *columns)}
+    named = [(claim, name) for _, claim in claims for name in claim.names]
+    named.sort(key=lambda one: (one[0].client, one[1].key))
+    rows = [(c.client, name.key, name.digest, c.tx, c.mode, c.at, c.expires_at) for c, name in named]
+    columns = zip(*rows, strict=True)
+    taken = Counter(row["tx"] for row in await connection.fetch(_CLAIM, *columns))
     for index, claim in claims:
-        if claim.tx not in won:
+        if taken[claim.tx] < len(claim.names):
             outcome.lose(index, "key-taken")
+            if taken[claim.tx]:  # some of the names were free: the earlier claim knew fewer keys
+                await _release(connection, claim)
+
+
+async def _release(connection: asyncpg.Connection, claim: KeyClaim) -> None:
+    await connection.execute(_RELEASE, claim.client, [name.key for name in claim.names], claim.tx)
 
 
 async def _guard(connection: asyncpg.Connection, found: list[tuple[int, Extras]], outcome: _Sorted) -> None:

@@ -13,7 +13,7 @@ from ngsp.messages import Mode
 from ngsp.registry.model import Grant
 from ngsp.text import Text
 from ngsp.transactions import entry
-from ngsp.transactions.extras import Extras, KeyClaim, OutboxRow, QuarantineRow, StoredReply
+from ngsp.transactions.extras import Extras, KeyClaim, KeyName, OutboxRow, QuarantineRow, StoredReply
 from ngsp.transactions.writer import LogWriter, Write
 from ngsp.vault import RecordKey, Vault
 
@@ -119,16 +119,13 @@ class TransactionLog:
     def writer(self) -> LogWriter:
         return self._writer
 
-    def request_digest(self, transaction: Transaction) -> bytes:
-        """What tells a repeat from another request under the same key; keyed, since a plain digest can be guessed."""
-        grant = transaction.grant
-        head = f"{transaction.call['client']}\0{grant.service.path}\0{grant.purpose}\0{transaction.mode}\0"
-        return self._vault.comparison_digest(head.encode() + transaction.body)
-
-    def key_digest(self, transaction: Transaction) -> bytes:
-        """What stands for the idempotency key in the database: callers put dossier or identity numbers into keys."""
-        head = f"{transaction.call['client']}\0key\0{transaction.idempotency_key}"
-        return self._vault.comparison_digest(head.encode())
+    def key_names(self, transaction: Transaction) -> tuple[KeyName, ...]:
+        """The transaction's idempotency key and what was asked under it, by each key-encryption key held."""
+        client, grant = transaction.call["client"], transaction.grant
+        request = f"{client}\0{grant.service.path}\0{grant.purpose}\0{transaction.mode}\0".encode()
+        keys = self._vault.comparison_digests(f"{client}\0key\0{transaction.idempotency_key}".encode())
+        digests = self._vault.comparison_digests(request + transaction.body)
+        return tuple(map(KeyName, keys, digests))
 
     async def accept(self, transaction: Transaction) -> Literal["accepted", "key-taken"]:
         """MUST return `accepted` only when the entry, and for a submission its outbox row, is durable.
@@ -162,15 +159,7 @@ class TransactionLog:
     def _extras(self, t: Transaction) -> Extras:
         claim = None
         if t.idempotency_key:
-            claim = KeyClaim(
-                t.call["client"],
-                self.key_digest(t),
-                self.request_digest(t),
-                t.id,
-                t.mode,
-                t.at,
-                t.at + self._key_life,
-            )
+            claim = KeyClaim(t.call["client"], self.key_names(t), t.id, t.mode, t.at, t.at + self._key_life)
         outbox = None
         if t.mode == "submission":
             agreement = t.grant.agreement
@@ -195,7 +184,7 @@ class TransactionLog:
     def _order_key(self, transaction: Transaction) -> bytes:
         """What stands for the line in the database and on the bus: it may be a dossier or an identity number."""
         head = f"order\0{transaction.grant.service.path}\0"
-        return self._vault.comparison_digest(head.encode() + transaction.line)
+        return self._vault.comparison_digests(head.encode() + transaction.line)[0]
 
     async def conclude(self, transaction: Transaction, conclusion: Conclusion) -> None:
         """The terminal entry of a query. MUST return only when it is durable: success is reported after it."""

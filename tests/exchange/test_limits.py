@@ -13,7 +13,7 @@ import asyncpg
 import httpx
 import pytest
 
-from ngsp.adapter import Request
+from ngsp.adapter import RecordNotFound, Request
 from ngsp.api.edge import Limits
 from ngsp.local.postgres import LocalPostgres
 from tests.support.gateway import Provider, Rig, agreement, further_gateway, running_gateway, service
@@ -41,6 +41,8 @@ async def module_rig(postgres: LocalPostgres, tmp_path_factory: pytest.TempPathF
             service("by-minute-2"),
             service("three"),
             service("two"),
+            service("once"),
+            service("posted", mode="submission", deadline_s=60),
         ],
         terms={
             "by-day": {"quota_per_day": QUOTA},
@@ -48,6 +50,8 @@ async def module_rig(postgres: LocalPostgres, tmp_path_factory: pytest.TempPathF
             "by-minute-2": {"quota_per_minute": QUOTA},
             "three": {"quota_per_day": 3},
             "two": {"quota_per_minute": 2},
+            "once": {"quota_per_day": 2},
+            "posted": {"quota_per_day": 1},
         },
         documents=[agreement("look-up", "of-the-stranger", consumer="H14")],
     )
@@ -132,6 +136,45 @@ async def test_the_minute_says_when_to_come_again(rig: Rig) -> None:
     assert int(answer.headers["Retry-After"]) <= 60
     (found,) = await rig.entries(answer.headers["Ngsp-Transaction"])
     assert (found["kind"], found["outcome"]["code"]) == ("refused", "quota-exhausted")
+
+
+async def test_a_repeat_is_answered_though_the_quota_is_used_up(rig: Rig, tmp_path: Path) -> None:
+    """What was paid for once is told again, whatever it was, by every gateway; nothing new passes."""
+
+    async def act(request: Request) -> object:
+        if request.payload["do"] == "nobody":
+            raise RecordNotFound("KHONG-CO")
+        return {"did": "it"}
+
+    rig.provider.act = act  # type: ignore[method-assign]
+    first = await rig.call("once", Idempotency_Key="paid")
+    nobody = await rig.call("once", {"do": "nobody"}, Idempotency_Key="paid-too")
+    assert first.status_code == 200
+    problem(nobody, 404, "record-not-found")
+    posted = await rig.call("posted", Idempotency_Key="posted")
+    assert posted.status_code == 202
+    async with further_gateway(rig, tmp_path) as second:
+        for gateway in (rig, second):
+            problem(await gateway.call("once"), 429, "quota-exhausted")
+            problem(await gateway.call("once", Idempotency_Key="never-paid"), 429, "quota-exhausted")
+            problem(await gateway.call("posted", Idempotency_Key="never-posted"), 429, "quota-exhausted")
+            for _ in range(3):
+                again = await gateway.call("once", Idempotency_Key="paid")
+                assert (again.status_code, again.content) == (200, first.content)
+                assert again.headers["Ngsp-Transaction"] == first.headers["Ngsp-Transaction"]
+                again = await gateway.call("once", {"do": "nobody"}, Idempotency_Key="paid-too")
+                problem(again, 404, "record-not-found")
+                assert again.headers["Ngsp-Transaction"] == nobody.headers["Ngsp-Transaction"]
+            again = await gateway.call("posted", Idempotency_Key="posted")
+            assert again.status_code in (200, 202)
+            assert again.headers["Ngsp-Transaction"] == posted.headers["Ngsp-Transaction"]
+            other = await gateway.call("once", {"do": "other"}, Idempotency_Key="paid")
+            problem(other, 422, "idempotency-mismatch")
+            assert await rig.kinds(other.headers["Ngsp-Transaction"]) == ["refused"]
+            by_another = await gateway.call("once", by="other", Idempotency_Key="paid")
+            problem(by_another, 429, "quota-exhausted")
+    done = [request.payload["do"] for request in rig.provider.seen if request.envelope.service == "H41/once/v1"]
+    assert done == ["it", "nobody"]
 
 
 # Room

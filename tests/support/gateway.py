@@ -267,9 +267,12 @@ async def running_gateway(
 
 
 @asynccontextmanager
-async def further_gateway(rig: Rig, folder: Path, instance: str = "gateway-2") -> AsyncIterator[Rig]:
-    """Another gateway on the database of `rig`, with a bus of its own and the same provider behind it."""
-    settings = rig.settings.model_copy(update={"instance": instance, "adapter_folder": folder})
+async def further_gateway(rig: Rig, folder: Path, instance: str = "gateway-2", **others: Any) -> AsyncIterator[Rig]:
+    """Another gateway on the database of `rig`, with a bus of its own and the same provider behind it.
+
+    `others`: settings that it does not have in common with `rig`.
+    """
+    settings = rig.settings.model_copy(update={"instance": instance, "adapter_folder": folder, **others})
     async with _running(settings, rig.provider, rig.secrets, None) as found:
         yield found
 

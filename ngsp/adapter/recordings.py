@@ -115,7 +115,7 @@ class Recorder:
     def __init__(self, adapter: Adapter) -> None:
         self.answers: dict[str, Answer] = {}
         self.adapter = Adapter(adapter.manifest)
-        self.adapter.backend = adapter.backend
+        self.adapter.backend, self.adapter.folder = adapter.backend, adapter.folder
         for path, service in adapter.declared().items():
             declared = adapter.function(path)
             if isinstance(declared, Declared):

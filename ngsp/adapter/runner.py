@@ -20,6 +20,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ngsp.adapter.addresses import Addresses
 from ngsp.adapter.databases import passing
 from ngsp.adapter.definition import Adapter, AdapterError, Request
 from ngsp.adapter.inbox import TransactionalInbox, UncertainInbox
@@ -115,7 +116,10 @@ class AdapterRunner:
     async def _open_inboxes(self, effects: set[str]) -> None:
         if "transactional" in effects:
             url = self._adapter.database_url(self._environment)
-            self._transactional = TransactionalInbox(url, self._vault)
+            # A back end's address is its manifest's choice; that of a variable of its own is the operator's.
+            of_backend = self._adapter.manifest.database_url_env is None
+            allows = Addresses.of(self._environment).allows if of_backend else None
+            self._transactional = TransactionalInbox(url, self._vault, allows=allows)
             self._stack.push_async_callback(self._transactional.close)
             await self._transactional.prepare()
         if "uncertain" in effects:

@@ -21,6 +21,7 @@ from ngsp.adapter.backends.file import FileCall, FileConfig, SftpSettings
 from ngsp.adapter.backends.http import TlsConfig
 from ngsp.adapter.backends.rest import ProbeConfig, RestCall, RestConfig
 from ngsp.adapter.backends.soap import HeaderSecurity, SoapCall, SoapConfig, TokenSecurity
+from ngsp.adapter.backends.sql import SqlCall, SqlConfig
 from ngsp.adapter.declared import ANSWER_ROOT, CALL_ROOT
 from ngsp.adapter.manifest import Manifest, ServiceManifest
 from ngsp.adapter.process import find_adapter
@@ -138,6 +139,7 @@ def test_every_piece_of_yaml_is_read(tmp_path: Path) -> None:
             "rest": "call: {path: /a}",
             "file": 'call: {take: "a/{payload.commune}.json"}',
             "soap": "call: {operation: TraCuuHoSo, arguments: {MaYeuCau: id, MaHoSo: id}}",
+            "sql": "call: {sql: SELECT 1 AS a}",
         }
         kind = written["backend"]["kind"]
         if kind in calls:
@@ -169,11 +171,13 @@ def test_every_piece_of_yaml_is_read(tmp_path: Path) -> None:
         (SftpSettings, ""),
         (TokenSecurity, ""),
         (HeaderSecurity, ""),
+        (SqlConfig, "backend."),
+        (SqlCall, "call."),
     ],
 )
 def test_every_key_stands_in_the_guide(model: type[BaseModel], prefix: str) -> None:
     known = code(GUIDE)
-    inherited = set(BackendConfig.model_fields) if model in (RestConfig, SoapConfig, FileConfig) else set()
+    inherited = set(BackendConfig.model_fields) if model in (RestConfig, SoapConfig, SqlConfig, FileConfig) else set()
     for name, field in model.model_fields.items():
         if name not in inherited:
             key = field.alias or name

@@ -21,7 +21,7 @@ from ngsp.errors import NgspError
 
 SHOWN: Final = frozenset(
     """
-    adapter agreement agreement_version allowed attempt attempts batch by bytes caused_by causes client code
+    adapter agreement agreement_version allowed attempt attempts batch breaker by bytes caused_by causes client code
     committed consumer count credential decision duration_ms duration_us effect entry epoch error frames gateway
     group handled held_back how id instance job kid kind limit member members method mode needed node others partition
     partitions parts pause_s place port provider purpose reason requests retry_after_s revision role route scope

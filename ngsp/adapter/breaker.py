@@ -45,7 +45,8 @@ class Breaker:
         if threshold < 1 or open_s <= 0 or not 0 <= jitter < 1:
             raise ValueError("threshold at least 1, open_s above 0, jitter from 0 up to 1")
         self._threshold, self._open_s, self._jitter = threshold, open_s, jitter
-        self._clock, self._uniform, self._changed = clock, uniform, changed
+        self._clock, self._uniform = clock, uniform
+        self._listeners = [changed] if changed else []
         self._state: BreakerState = "closed"
         self._open_until = 0.0
         self._probing = False
@@ -54,6 +55,10 @@ class Breaker:
         """Failures in a row so far."""
         self.opened = 0
         """How often it opened since it was made."""
+
+    def listen(self, changed: Callable[[BreakerState], None]) -> None:
+        """`changed` hears of every change of state too."""
+        self._listeners.append(changed)
 
     @property
     def state(self) -> BreakerState:
@@ -89,8 +94,8 @@ class Breaker:
         self._state = state
         self._generation += 1
         self._probing = False
-        if self._changed:
-            self._changed(state)
+        for listener in self._listeners:
+            listener(state)
 
 
 class Permit:

@@ -92,6 +92,8 @@ def declare(adapter: Adapter, source: Source) -> None:
     if reading.mistakes:
         raise ManifestError(mistakes=reading.mistakes)
     adapter.backend = reading.backend
+    if reading.backend is not None:
+        adapter.breakers["backend"] = reading.backend.breaker
 
 
 _NO_BACKEND = Text("Chưa có hệ thống để gọi: hãy thêm backend.", "There is no back end to call: add backend.")

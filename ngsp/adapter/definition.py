@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 import orjson
 
+from ngsp.adapter.breakers import Breakers
 from ngsp.adapter.manifest import Manifest, ManifestError, ServiceManifest, checked, load_manifest
 from ngsp.messages import Envelope, ReplyStatus, ServiceKey
 from ngsp.text import tr
@@ -138,6 +139,8 @@ class Adapter:
         self._resources: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext
         self.backend: Backend[Any, Any] | None = None
         """The provider's system, where the manifest declares one."""
+        self.breakers = Breakers(lambda: self.id)
+        """Those of the systems behind it, by name; `backend` is that of `self.backend`. Told with each heartbeat."""
         self.folder = Path()
         """Where the manifest stands; its references to files are relative to it."""
         self._without_manifest = False

@@ -22,6 +22,7 @@ import structlog
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ngsp import __version__
 from ngsp.adapter.databases import passing
 from ngsp.adapter.definition import Adapter
 from ngsp.adapter.manifest import ManifestError
@@ -172,13 +173,16 @@ class Registrar:
             places = "; ".join(f"{e['pointer']}: {e['detail']}" for e in problem.get("errors", []))
             raise ManifestError(f"{self._adapter.id}: {problem['code']}: {problem['detail']} {places}")
 
-    async def beat_for_ever(self) -> None:
-        from ngsp import __version__
-
+    async def beat_for_ever(self, runner: AdapterRunner, every_s: float = HEARTBEAT_EVERY_S) -> None:
         path = f"/v1/adapters/{self._adapter.id}/heartbeat"
-        body = {"build": __version__, "schemas": _schema_versions(self._adapter)}
+        told = {"build": __version__, "schemas": _schema_versions(self._adapter)}
         headers: dict[str, str] = {}
         while True:
+            body = told | {
+                "breakers": self._adapter.breakers.states(),
+                "in_work": runner.in_work,
+                "paused": runner.paused,
+            }
             try:
                 answer = await self._client.post(path, json=body, headers=headers)
                 if answer.status_code == 401:
@@ -188,7 +192,7 @@ class Registrar:
                     log.warning("heartbeat refused", status=answer.status_code)
             except httpx.HTTPError as error:
                 log.warning("heartbeat failed", error=type(error).__name__)
-            await asyncio.sleep(HEARTBEAT_EVERY_S)
+            await asyncio.sleep(every_s)
 
 
 def _schema_versions(adapter: Adapter) -> dict[str, str]:
@@ -218,7 +222,7 @@ async def run(target: str, settings: AdapterSettings) -> None:
         stack.push_async_callback(bus.stop)
         if not await _unless(stopping, _start(bus, runner)):
             return
-        beat = asyncio.create_task(registrar.beat_for_ever()) if registrar else None
+        beat = asyncio.create_task(registrar.beat_for_ever(runner)) if registrar else None
         await stopping.wait()
         if beat:
             beat.cancel()

@@ -144,6 +144,11 @@ class AdapterRunner:
         return self._subscription
 
     @property
+    def in_work(self) -> int:
+        """Requests that were taken and are not answered yet."""
+        return self._subscription.in_work if self._subscription else 0
+
+    @property
     def paused(self) -> list[str]:
         """Services of which no more requests are taken now, because as many as may be are in work."""
         full = set(self._subscription.paused) if self._subscription else set()

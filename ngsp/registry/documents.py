@@ -209,14 +209,27 @@ class ManifestDocument(Document):
 
 
 class HeartbeatDocument(Document):
-    """An adapter's sign of life. `schemas`: service path → the schema version (both digests) it serves."""
+    """An adapter's sign of life. `schemas`: service path → the schema version (both digests) it serves.
+
+    Of the process that sends it: `breakers`, name → state of those before the systems behind it; `in_work`, requests
+    taken and not answered; `paused`, services of which it takes no more for now; `troubles`, codes of what else is
+    wrong with it.
+    """
 
     build: Annotated[str, Field(max_length=100), AfterValidator(clean)]
     schemas: dict[Annotated[str, Field(max_length=200)], Annotated[str, Field(pattern=r"^[0-9a-f]{16}\.[0-9a-f]{16}$")]]
+    breakers: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")], Literal["closed", "open", "half-open"]],
+        Field(max_length=50),
+    ] = {}
+    in_work: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    paused: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=200)] = []
+    troubles: Annotated[list[Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,39}$")]], Field(max_length=20)] = []
 
     @model_validator(mode="after")
     def _few(self) -> Self:
-        if len(self.schemas) > 200 or not all(path.isascii() and path.isprintable() for path in self.schemas):
+        paths = (*self.schemas, *self.paused)
+        if len(self.schemas) > 200 or not all(path.isascii() and path.isprintable() for path in paths):
             raise Wrong(Text("Danh sách dịch vụ không hợp lệ.", "The list of services is not valid."))
         return self
 

@@ -230,6 +230,17 @@ async def test_heartbeat_makes_an_adapter_online_and_moves_no_revision(rig: Rig)
     read = (await rig.call("GET", "/v1/adapters/g01-population", by="g01-registry")).json()
     assert (read["state"], read["build"]) == ("online", "1.2.3")
     assert rig.registry.snapshot.revision == revision
+    whole = stale | {
+        "breakers": {"registry": "half-open"},
+        "in_work": 7,
+        "paused": [PATH],
+        "troubles": ["clock-off"],
+    }
+    beat = await rig.call("POST", "/v1/adapters/g01-population/heartbeat", json=whole, by="g01-registry")
+    assert beat.status_code == 200, beat.text
+    for wrong in ({"breakers": {"registry": "ajar"}}, {"in_work": -1}, {"paused": [1]}, {"troubles": ["Lỗi"]}):
+        refused = await rig.call("POST", "/v1/adapters/g01-population/heartbeat", json=stale | wrong, by="g01-registry")
+        assert refused.status_code == 422, refused.text
     foreign = await rig.call("POST", "/v1/adapters/g01-population/heartbeat", json=stale, by="h14-registry")
     assert foreign.status_code == 404
     assert (await rig.call("GET", "/v1/adapters/g01-population", by="h41-registry")).status_code == 404

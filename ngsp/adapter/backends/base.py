@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Generic, Protocol, TypeVar
 
-import structlog
 from pydantic import Field
 
 from ngsp.adapter.answer import Answer as Answer
-from ngsp.adapter.breaker import Breaker, BreakerState
+from ngsp.adapter.breaker import Breaker
 from ngsp.adapter.definition import Request
 from ngsp.adapter.manifest import ServiceManifest
 from ngsp.adapter.models import Part
@@ -24,8 +23,6 @@ from ngsp.adapter.outcomes import Kind
 from ngsp.adapter.references import Surroundings
 from ngsp.mapping import Root, Scope
 from ngsp.messages import Effect
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -114,7 +111,7 @@ class Backend(ABC, Generic[SomeConfig, SomeCall]):
 
     def __init__(self, config: SomeConfig, name: str) -> None:
         self.config, self.name = config, name
-        self.breaker = Breaker(threshold=config.breaker.failures, open_s=config.breaker.open_s, changed=self._say)
+        self.breaker = Breaker(threshold=config.breaker.failures, open_s=config.breaker.open_s)
 
     @abstractmethod
     async def open(self, surroundings: Surroundings) -> None:
@@ -138,6 +135,3 @@ class Backend(ABC, Generic[SomeConfig, SomeCall]):
     def judge(self, answer: Answer) -> tuple[Kind, str]:
         """Outcome and code of an answer that no rule of the manifest speaks of."""
         return "ok", ""
-
-    def _say(self, state: BreakerState) -> None:
-        log.warning("breaker of a back end", adapter=self.name, state=state)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+from urllib.parse import urlsplit
 
 import orjson
 import pytest
 
-from tests.backends.sql_office import INSERT, ROW, SUBMISSION, Serve, case
+from tests.backends.sql_office import BY_ID, INSERT, ROW, SUBMISSION, Serve, case
 from tests.support.providers import FILES, SERVERS, Provider
 
 
@@ -135,3 +137,53 @@ async def test_no_message_of_the_database_is_told(register: Provider, serve: Ser
     async with serve(register.url, INSERT, outcomes=[rule], **SUBMISSION) as office:
         assert (await office.ask(case(slot="s"))).status == "ok"
         assert (await office.ask(case(slot="s"))).code == "."
+
+
+ENDS = {
+    "postgresql": "SELECT pg_terminate_backend(pg_backend_pid()) AS x",
+    "mariadb": "CALL end_here()",
+}
+
+
+@pytest.mark.parametrize("provider", SERVERS, indirect=True)
+async def test_a_session_that_ends_under_a_submission_leaves_nothing(register: Provider, serve: Serve) -> None:
+    if register.kind == "mariadb":
+        await register.run("CREATE OR REPLACE PROCEDURE end_here() KILL CONNECTION_ID()")
+    id = "01912345-0000-7000-8000-000000000003"
+    async with serve(register.url, {"sql": ENDS[register.kind]}, **SUBMISSION) as office:
+        reply = await office.ask(case(), id=id)
+        assert (reply.status, reply.code) == ("retry", "backend-down")
+    async with serve(register.url, INSERT, reply={"there": "id"}, **SUBMISSION) as office:
+        assert await office.answer(case(), id=id) == {"there": id}
+    assert await register.value("SELECT count(*) FROM cases") == 1
+
+
+@pytest.mark.parametrize("provider", SERVERS, indirect=True)
+async def test_an_account_that_makes_no_tables_uses_those_that_are_there(register: Provider, serve: Serve) -> None:
+    async with serve(register.url, INSERT, **SUBMISSION):
+        pass  # the owner's start makes the inbox
+    rights = "SELECT, INSERT, UPDATE, DELETE"
+    if register.kind == "mariadb":
+        password = secrets.token_urlsafe(12)
+        await register.run(
+            f"CREATE OR REPLACE USER clerk@localhost IDENTIFIED BY '{password}'",
+            f"GRANT {rights} ON ngsp_inbox TO clerk@localhost",
+            "GRANT INSERT ON cases TO clerk@localhost",
+        )
+        url = register.url.replace(f"://{urlsplit(register.url).username}@", f"://clerk:{password}@")
+    else:
+        await register.run(
+            "CREATE ROLE clerk LOGIN", f"GRANT {rights} ON ngsp_inbox TO clerk", "GRANT INSERT ON cases TO clerk"
+        )
+        url = register.url.replace(f"://{urlsplit(register.url).username}@", "://clerk@")
+    try:
+        async with serve(url, INSERT, reply={"there": "id"}, **SUBMISSION) as office:
+            assert (await office.ask(case(slot="s"))).status == "ok"
+            assert (await office.ask(case(slot="s"))).code == "sqlstate-23505"
+        async with serve(url, BY_ID) as office:
+            assert (await office.ask({"id": ROW["id"]})).code in ("sqlstate-42501", "sqlstate-42000")
+    finally:
+        if register.kind == "mariadb":
+            await register.run("DROP USER clerk@localhost")
+        else:
+            await register.run("DROP OWNED BY clerk", "DROP ROLE clerk")

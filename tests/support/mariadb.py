@@ -43,9 +43,13 @@ def missing_programs() -> list[str]:
 
 
 class LocalMariaDB:
-    """`start` to have it, `remove` to be rid of it. LocalServerError where it does not start."""
+    """`start` to have it, `remove` to be rid of it. LocalServerError where it does not start.
+
+    `settings`: further ones of the server, as its command line takes them; paths in them may be in `folder`.
+    """
 
     def __init__(self) -> None:
+        self.settings: list[str] = []
         remove_abandoned()
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         self._lock = FolderLock(self.folder / "owner.lock", "MariaDB")
@@ -76,7 +80,7 @@ class LocalMariaDB:
             await asyncio.to_thread(self._make)
         log = self.folder / "server.log"
         places = (f"--datadir={self.folder / 'data'}", f"--socket={self.socket}", f"--pid-file={self.folder / 'pid'}")
-        command = [str(shutil.which("mariadbd", path=_PATH)), *_SETTINGS, *places]
+        command = [str(shutil.which("mariadbd", path=_PATH)), *_SETTINGS, *self.settings, *places]
         self._process = ServerProcess(
             command, log=log, stop_signal=signal.SIGTERM, environment=None, folder=self.folder, run_as=self._run_as
         )

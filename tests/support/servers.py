@@ -45,11 +45,15 @@ def kafka_programs_present() -> None:
 
 @pytest.fixture(scope="session")
 async def mariadb() -> AsyncIterator[LocalMariaDB]:
+    need_mariadb()
+    async with LocalMariaDB() as server:
+        yield server
+
+
+def need_mariadb() -> None:
     """Skips where there is none, and fails instead where CI says that it must be."""
     if missing := missing_programs():
         _do_without(f"there is no MariaDB ({', '.join(missing)}): run scripts/ensure-mariadb")
-    async with LocalMariaDB() as server:
-        yield server
 
 
 def _do_without(reason: str) -> NoReturn:

@@ -69,12 +69,11 @@ class Sql(Backend[SqlConfig, SqlCall]):
     effects: ClassVar[frozenset[Effect]] = frozenset(("idempotent", "transactional"))
     _database: Database
 
-    def __init__(self, config: SqlConfig, name: str) -> None:
-        super().__init__(config, name)
-        self.places = asyncio.Semaphore(config.connections)
-        """Queries at once; the others wait for their turn within their time."""
+    places: asyncio.Semaphore
+    """Queries at once; the others wait for their turn within their time. Of the loop that it is open on."""
 
     async def open(self, surroundings: Surroundings) -> None:
+        self.places = asyncio.Semaphore(self.config.connections)
         addresses = Addresses.of(surroundings.environment)
         self._database = database_at(
             surroundings.value(self.config.url),

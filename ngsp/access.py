@@ -13,6 +13,7 @@ import orjson
 from ngsp.errors import AccessDenied, AgreementAmbiguous, MalformedHeader
 from ngsp.registry.model import Client, Grant, Service, Snapshot
 from ngsp.text import Text
+from ngsp.vntime import day_of
 
 
 def authorise(
@@ -34,7 +35,8 @@ def authorise(
     if "exchange" not in client.scopes:
         raise AccessDenied(reason="client has no exchange scope")
     member = snapshot.members.get(client.member)
-    if member is None or not member.in_force(now.date()):
+    today = day_of(now)
+    if member is None or not member.in_force(today):
         raise AccessDenied(reason="consumer is not a member in force")
     service = snapshot.services.get(path)
     if service is None:
@@ -42,7 +44,7 @@ def authorise(
     if service.state != "active":
         raise AccessDenied(reason=f"service is {service.state}")
     provider = snapshot.members.get(service.key.provider)
-    if provider is None or not provider.in_force(now.date()):
+    if provider is None or not provider.in_force(today):
         raise AccessDenied(reason="provider is not a member in force")
     agreements = snapshot.by_consumer.get((client.member, path), ())
     if agreement_id:

@@ -19,8 +19,9 @@ from ngsp.messages import ServiceKey
 from ngsp.registry.model import SCOPES, Agreement, Client, Member, Schema, Service, Snapshot
 from ngsp.text import Text
 
-EPOCH = datetime(2026, 3, 1, tzinfo=UTC)
-"""Cases are in minutes and days from here, so that the oracle compares whole numbers only."""
+EPOCH = datetime(2026, 2, 28, 17, tzinfo=UTC)
+"""Midnight in Viet Nam. Cases are in minutes and days from here, so that the oracle compares whole numbers only."""
+FIRST_DAY = date(2026, 3, 1)
 DAY = 1440
 NAME = Text("Tên", "Name")
 OPEN = Schema({"type": "object"}, "0" * 64)
@@ -168,7 +169,7 @@ def oracle(case: Case) -> tuple[Any, ...]:
 
 def snapshot_of(case: Case) -> Snapshot:
     def day(number: int) -> date:
-        return (EPOCH + timedelta(days=number)).date()
+        return FIRST_DAY + timedelta(days=number)
 
     def minute(number: int) -> datetime:
         return EPOCH + timedelta(minutes=number)
@@ -294,6 +295,29 @@ def test_every_denial_is_the_same_to_the_caller_and_exact_to_operators(reason: s
 @pytest.mark.parametrize(("minute", "allowed"), [(-DAY - 1, False), (-DAY, True), (DAY - 1, True), (DAY, False)])
 def test_an_agreement_holds_from_its_first_instant_to_before_its_last(minute: int, allowed: bool) -> None:
     assert (verdict(replace(GOOD, minute=minute))[0][0] == "granted") is allowed
+
+
+@pytest.mark.parametrize(
+    ("now", "allowed"),
+    [
+        ("2026-03-01T23:59:59+07:00", False),
+        ("2026-03-02T00:00:00+07:00", True),
+        ("2026-03-01T17:00:00+00:00", True),
+        ("2026-03-03T23:59:59+07:00", True),
+        ("2026-03-03T17:00:00+00:00", False),
+        ("2026-03-04T00:00:00+07:00", False),
+        ("2026-03-04T06:59:59+07:00", False),
+    ],
+)
+@pytest.mark.parametrize("end", ["H41", "G01.01"])
+def test_a_member_is_one_from_midnight_in_viet_nam(now: str, allowed: bool, end: str) -> None:
+    """At either end of a call; wherever the gateway stands and whatever its clock shows."""
+    members = tuple(MemberCase(code, 1, 3) if code == end else MemberCase(code, -1, None) for code in MEMBERS)
+    minutes = (datetime.fromisoformat(now) - EPOCH) // timedelta(minutes=1)
+    everlasting = (replace(GOOD_AGREEMENT, to_minute=None),)
+    case = replace(GOOD, members=members, agreements=everlasting, minute=minutes)
+    assert (verdict(case)[0][0] == "granted") is allowed
+    assert oracle(case) == verdict(case)[0]
 
 
 def test_a_call_at_the_change_of_versions_has_exactly_one() -> None:

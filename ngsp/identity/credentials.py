@@ -29,6 +29,7 @@ from ngsp.identity.jose import Algorithm, Compact, NotAToken, read_compact, veri
 from ngsp.identity.secrets import verify_secret
 from ngsp.identity.tables import DATABASE_LOST, used_assertions
 from ngsp.registry.model import Client, ClientKey, Snapshot
+from ngsp.vntime import day_of
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 LONGEST_ASSERTION_BYTES = 4_096
@@ -164,7 +165,7 @@ class ClientAuthenticator:
                 raise InvalidClient("assertion: unknown client or key")
             cred = credential_of_key(key.kid)
         member = snapshot.members.get(client.member)
-        if not client.active or member is None or not member.in_force(datetime.fromtimestamp(now_s, UTC).date()):
+        if not client.active or member is None or not member.in_force(day_of(datetime.fromtimestamp(now_s, UTC))):
             raise InvalidClient("client or its member is not active")
         if isinstance(presented, AssertionPresented):
             await self._use_once(client.id, presented.claims)

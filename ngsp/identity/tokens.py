@@ -17,7 +17,7 @@ import time
 import uuid
 from collections import OrderedDict
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -34,6 +34,7 @@ from ngsp.identity.model import Caller
 from ngsp.identity.tables import DATABASE_LOST, used_assertions
 from ngsp.registry.model import SCOPES, Client, Member, Snapshot
 from ngsp.vault import Vault
+from ngsp.vntime import midnight
 
 logger = structlog.get_logger(__name__)
 
@@ -290,7 +291,7 @@ def _bind(known: _Known, key: SigningKey | None, client: Client | None, member: 
         raise Unauthenticated(reason="token: issued before a revocation")
     known.from_s, known.until_s = float(known.iat_s - SKEW_S), float(known.exp_s)
     _narrow(known, None, _moment(key.verifies_until_s))
-    _narrow(known, _midnight(member.valid_from), _midnight(member.valid_to))
+    _narrow(known, midnight(member.valid_from), midnight(member.valid_to) if member.valid_to else None)
     if known.cred.startswith("key:"):
         own = next((own for own in client.keys if known.cred == credential_of_key(own.kid)), None)
         if own is None:
@@ -311,11 +312,6 @@ def _narrow(known: _Known, start: datetime | None, end: datetime | None) -> None
 
 def _moment(at_s: float | None) -> datetime | None:
     return None if at_s is None else datetime.fromtimestamp(at_s, UTC)
-
-
-def _midnight(day: date | None) -> datetime | None:
-    """The beginning of a member's day, in UTC as `Member.in_force` is asked."""
-    return None if day is None else datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def _why_not_now(known: _Known, now_s: float) -> str:

@@ -9,13 +9,11 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime
 from typing import Any
 
 from ngsp.text import Text, Wrong
-
-VIETNAM = timezone(timedelta(hours=7))
-"""Asia/Ho_Chi_Minh: one offset since 1975, no daylight saving time."""
+from ngsp.vntime import VIETNAM
 
 Tables = Mapping[str, Mapping[str, Any]]
 

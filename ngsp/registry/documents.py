@@ -124,7 +124,7 @@ def _not_backwards(valid_from: date | None, valid_to: date | None) -> None:
 
 
 class MemberDocument(Document):
-    """An organisation. `valid_to` is exclusive: the first day on which it is no longer a member."""
+    """An organisation. Days begin at midnight in Viet Nam; `valid_to` is the first on which it is none any more."""
 
     name: Bilingual
     old_code: OldMemberCode = ""
@@ -235,7 +235,10 @@ class HeartbeatDocument(Document):
 
 
 class TermsDocument(Document):
-    """What an agreement version grants. `fields`: pointers into the reply, `*` for every item, `""` for the whole."""
+    """What an agreement version grants. `fields`: pointers into the reply, `*` for every item, `""` for the whole.
+
+    `valid_from`, `valid_to`: moments, or days for the midnights in Viet Nam that begin them; `valid_to` is exclusive.
+    """
 
     purposes: Annotated[list[Identifier], Field(min_length=1, max_length=50)]
     legal_basis: Annotated[str, Field(max_length=2000), AfterValidator(lambda text: clean(text, lines=True))]

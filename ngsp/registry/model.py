@@ -32,7 +32,10 @@ back-references."""
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An organisation on the bus (cơ quan, đơn vị). `code`: QĐ 20/2020; `old_code`: QCVN 102, kept, never computed."""
+    """An organisation on the bus (cơ quan, đơn vị). `code`: QĐ 20/2020; `old_code`: QCVN 102, kept, never computed.
+
+    `valid_from`, `valid_to`: days in Viet Nam, from midnight there; `valid_to` is the first day on which it is none.
+    """
 
     code: str
     old_code: str
@@ -42,6 +45,7 @@ class Member:
     zone: Zone
 
     def in_force(self, day: date) -> bool:
+        """Whether it is a member on `day` in Viet Nam (`ngsp/vntime.py`)."""
         return self.valid_from <= day and (self.valid_to is None or day < self.valid_to)
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from ngsp.errors import Fault, InvalidRegistration
 from ngsp.text import Text
 from ngsp.text import Wrong as Wrong
+from ngsp.vntime import midnight
 
 MOST_FAULTS = 50
 HIDDEN_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
@@ -61,7 +62,12 @@ def read_day(value: Any) -> date:
 
 
 def read_moment(value: Any) -> datetime:
-    """A date-time of RFC 3339 with its offset, as UTC; else `Wrong`."""
+    """A date-time of RFC 3339 with its offset, or a day: its midnight in Viet Nam. As UTC; else `Wrong`."""
+    if isinstance(value, str) and _DAY.fullmatch(value):
+        try:
+            return midnight(date.fromisoformat(value)).astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass  # not a day of the calendar: the one refusal below
     if isinstance(value, str) and _MOMENT.fullmatch(value):
         try:
             return datetime.fromisoformat(value).astimezone(UTC)
@@ -69,8 +75,8 @@ def read_moment(value: Any) -> datetime:
             pass  # not a moment of the calendar: the one refusal below
     raise Wrong(
         Text(
-            "Thời điểm phải có dạng 2025-07-01T00:00:00+07:00.",
-            "A moment is written 2025-07-01T00:00:00+07:00.",
+            "Thời điểm phải có dạng 2025-07-01T08:30:00+07:00, hoặc 2025-07-01 cho 0 giờ ngày đó ở Việt Nam.",
+            "A moment is written 2025-07-01T08:30:00+07:00, or 2025-07-01 for its midnight in Viet Nam.",
         )
     )
 

@@ -17,15 +17,15 @@ import asyncio
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 import asyncpg
 
 from ngsp.errors import Overloaded
 from ngsp.transactions.rows import OPEN
+from ngsp.vntime import VIETNAM
 
-_VIETNAM: Final = timezone(timedelta(hours=7))
 HOURS_KEPT: Final = timedelta(days=35)
 DAYS_KEPT: Final = timedelta(days=3660)
 ROWS_AT_ONCE: Final = 5_000
@@ -307,6 +307,6 @@ async def retire(connection: asyncpg.Connection, now: datetime) -> None:
 
 def begin_of(at: datetime, span: Span) -> datetime:
     """The moment (UTC) at which the hour or day begins that `at` lies in."""
-    local = at.astimezone(_VIETNAM)
+    local = at.astimezone(VIETNAM)
     hour = 0 if span == "day" else local.hour
     return local.replace(hour=hour, minute=0, second=0, microsecond=0).astimezone(UTC)

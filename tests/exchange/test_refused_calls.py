@@ -15,6 +15,7 @@ from ngsp import database
 from ngsp.identity.keys import Keyring
 from ngsp.local.postgres import LocalPostgres
 from ngsp.vault import Vault
+from ngsp.vntime import day_of
 from tests.identity.side import parts_of
 from tests.identity.test_token_forgeries import FORGERIES, claims_with
 from tests.support.gateway import Provider, Rig, agreement, running_gateway, service
@@ -210,7 +211,7 @@ async def test_a_member_that_is_none_any_more(rig: Rig) -> None:
             "valid_from": "2020-01-01",
             "zone": "national",
         }
-        gone = document | {"valid_to": datetime.now(UTC).date().isoformat()}
+        gone = document | {"valid_to": day_of(datetime.now(UTC)).isoformat()}
         path, headers = f"/v1/members/{code}", await rig.headers("operator")
         assert (await rig.http.put(path, headers=headers, json=gone)).status_code == 200
         if code == "H14":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,10 +12,10 @@ from sqlalchemy import event
 
 from ngsp.errors import Unauthenticated
 from ngsp.identity import tokens as tokens_module
-from ngsp.identity.credentials import credential_of_secret
+from ngsp.identity.credentials import InvalidClient, SecretPresented, credential_of_secret
 from ngsp.identity.tokens import UnknownKey
 from ngsp.registry.documents import ClientDocument, MemberDocument
-from tests.identity.side import EVIL, OPERATOR, Side, basic, check, good, parts_of, signed
+from tests.identity.side import EVIL, OPERATOR, Side, basic, check, fresh_address, good, parts_of, signed
 from tests.support.registry import client_document, member_document
 
 if TYPE_CHECKING:
@@ -138,6 +140,27 @@ async def test_a_token_dies_with_its_member(side: Side) -> None:
     assert (await side.probe(token)).status_code == 401
     answer = await side.ask({"grant_type": "client_credentials"}, basic(client_id, secret))
     assert answer.json()["error"] == "invalid_client"
+
+
+async def test_a_members_days_begin_at_midnight_in_viet_nam(side: Side) -> None:
+    """Its systems get tokens from that moment on, and what they have ends with its last day, not seven hours later."""
+    first, none_any_more = datetime.now(UTC).date() + timedelta(days=2), datetime.now(UTC).date() + timedelta(days=4)
+    document = member_document(valid_from=first.isoformat(), valid_to=none_any_more.isoformat())
+    await side.registry.put_member(OPERATOR, "H98", MemberDocument.model_validate(document))
+    client_id, secret = await side.client(member="H98")
+    client = side.registry.snapshot.clients[client_id]
+    cred = credential_of_secret(client.secret_hash)
+    begins_s, ends_s = (
+        datetime.combine(day, datetime.min.time(), UTC).timestamp() - 7 * 3600 for day in (first, none_any_more)
+    )
+    for around_s, before, after in ((begins_s, False, True), (ends_s, True, False)):
+        token = side.tokens.issue(client, client.scopes, cred, around_s - 20).access_token
+        for now_s, good_then in ((around_s - 1, before), (around_s, after), (around_s + 1, after)):
+            presented, address = SecretPresented(client_id, secret), fresh_address()
+            with nullcontext() if good_then else pytest.raises(InvalidClient, match="member is not active"):
+                await side.tokens.clients.prove(presented, side.registry.snapshot, address, now_s)
+            with nullcontext() if good_then else pytest.raises(Unauthenticated):
+                check(side, token, now_s)
 
 
 async def test_scopes_decide_before_the_body_is_read(side: Side) -> None:

@@ -208,6 +208,23 @@ async def test_agreement_expires_by_its_date(rig: Rig) -> None:
     assert renewed.status_code == 201
 
 
+async def test_plain_days_begin_at_midnight_in_viet_nam(rig: Rig) -> None:
+    agreement = await propose(rig, purposes=["by-day"], valid_from="2030-01-01", valid_to="2031-01-01")
+    (version,) = agreement["versions"]
+    assert (version["valid_from"], version["valid_to"]) == ("2029-12-31T17:00:00Z", "2030-12-31T17:00:00Z")
+    await do(rig, agreement, "accept", PROVIDER)
+    found = [
+        may_call(rig, "by-day", datetime.fromisoformat(at))
+        for at in (
+            "2029-12-31T23:59:59.999999+07:00",
+            "2030-01-01T00:00:00+07:00",
+            "2030-12-31T23:59:59+07:00",
+            "2030-12-31T17:00:00Z",
+        )
+    ]
+    assert found == [None, 1, 1, None]
+
+
 async def test_lost_update_is_refused(rig: Rig) -> None:
     agreement = await propose(rig, purposes=["raced"])
     seen = (await rig.call("GET", f"/v1/agreements/{agreement['id']}", by=PROVIDER)).headers["etag"]
@@ -240,7 +257,11 @@ async def test_lost_update_is_refused(rig: Rig) -> None:
         ({"legal_basis": "Nghị định\u202e"}, "/legal_basis"),
         ({"quota_per_minute": 0}, "/quota_per_minute"),
         ({"quota_per_day": 1.5}, "/quota_per_day"),
-        ({"valid_from": "2026-01-01"}, "/valid_from"),
+        ({"valid_from": "2026-02-30"}, "/valid_from"),
+        ({"valid_from": "0001-01-01"}, "/valid_from"),
+        ({"valid_from": "2026-01-01T00:00:00"}, "/valid_from"),
+        ({"valid_to": "2020-01-01"}, "/valid_to"),
+        ({"valid_from": "2030-01-01", "valid_to": "2029-12-31T17:00:00Z"}, ""),
         ({"valid_to": "2020-01-01T00:00:00Z"}, "/valid_to"),
         ({"valid_from": "2030-01-01T00:00:00Z", "valid_to": "2029-01-01T00:00:00Z"}, ""),
         ({"valid_to": "9999-12-31T23:59:59-14:00"}, "/valid_to"),

@@ -69,6 +69,7 @@ purposes: [birth-registration]
 legal_basis: Nghị định 63/2024/NĐ-CP
 fields: [/id, /name/last]
 quota_per_minute: 600
+valid_from: 2026-01-01
 accepted: true
 """
 

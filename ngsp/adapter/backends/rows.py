@@ -14,7 +14,7 @@ import orjson
 
 from ngsp.adapter.definition import Failed
 from ngsp.mapping import MappingError
-from ngsp.mapping.functions import VIETNAM
+from ngsp.vntime import VIETNAM
 
 LARGEST_PARAMETER = 2**63 - 1
 

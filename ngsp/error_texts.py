@@ -126,12 +126,12 @@ TEXTS: dict[str, ErrorText] = {
         "Wait a few seconds, then repeat the same request with the same key.",
     ),
     "version-conflict": _t(
-        "Lược đồ không tương thích với phiên bản đã đăng ký",
-        "The schema conflicts with the registered version",
-        "Phiên bản này của dịch vụ đã được đăng ký với một lược đồ khác.",
-        "This version of the service is registered with another schema.",
-        "Đăng ký lược đồ mới dưới một phiên bản mới của dịch vụ.",
-        "Register the new schema under a new version of the service.",
+        "Không tương thích với phiên bản đã đăng ký",
+        "Conflicts with the registered version",
+        "Trong một phiên bản, yêu cầu chỉ được nới rộng và trả lời chỉ được thu hẹp; danh sách errors chỉ ra chỗ khác.",
+        "Under a version requests may only widen and replies only narrow; the errors say where this is not so.",
+        "Sửa các chỗ được nêu, hoặc đăng ký dưới một phiên bản mới của dịch vụ.",
+        "Correct the places named, or register it under a new version of the service.",
     ),
     "state-conflict": _t(
         "Trạng thái hiện tại không cho phép thao tác này",

@@ -10,8 +10,9 @@ import httpx
 from ngsp.adapter.declared import Declared
 from ngsp.adapter.definition import Adapter
 from ngsp.adapter.manifest import ManifestError, ServiceManifest
+from ngsp.registry.compatibility import FIXED, GROWING, promise_faults, schema_faults
 from ngsp.registry.pointers import has_room
-from ngsp.text import tr
+from ngsp.text import language_of_terminal, tr
 
 TIMEOUT_S = 10.0
 
@@ -69,9 +70,12 @@ async def compare_with_registered(adapter: Adapter, gateway: Gateway) -> list[st
 
 
 def _differences(registered: dict[str, Any], service: ServiceManifest) -> Iterator[str]:
-    for name in ("mode", "effect", "subjects", "officer_required", "order"):
-        if name in registered and registered[name] != getattr(service, name):
-            yield tr(f"{name}: khác với bản đã đăng ký", f"{name}: differs from what is registered")
+    mine = service.model_dump(include={*FIXED, *GROWING})
+    faults = list(promise_faults(registered, mine, ()))
+    faults += schema_faults("request", registered["request_schema"], service.request_schema, ("request_schema",))
+    faults += schema_faults("reply", registered["reply_schema"], service.reply_schema, ("reply_schema",))
+    for fault in faults:
+        yield f"{fault.pointer}: {fault.detail.in_(language_of_terminal())}"
 
 
 async def register_adapter(adapter: Adapter, gateway: Gateway) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -111,7 +112,7 @@ async def _put_services(change: Change, adapter_id: str, checked: list[CheckedSe
     mine = await fetch(change.connection, select(services).where(services.c.adapter == adapter_id))
     dropped = {row["path"]: row for row in mine}
     changes: dict[str, tuple[Any, Any]] = {}
-    conflicts: list[str] = []
+    conflicts: list[Fault] = []
     for service in checked:
         row = dropped.pop(service.key.path, None) or await change.find(services, path=service.key.path)
         if row is not None and row["adapter"] != adapter_id:
@@ -119,14 +120,14 @@ async def _put_services(change: Change, adapter_id: str, checked: list[CheckedSe
                 Text("Một dịch vụ đã thuộc bộ kết nối khác.", "A service belongs to another adapter already."),
                 reason=f"{service.key.path} belongs to another adapter",
             )
-        conflicts += service.conflicts(row) if row is not None else []
+        if row is not None:
+            conflicts += await asyncio.to_thread(service.conflicts, row)
         if not conflicts:
             changes |= await _put_service(change, adapter_id, service, row)
     if conflicts:
-        differs = Text("Khác với phiên bản đã đăng ký.", "Differs from the registered version.")
         raise VersionConflict(
-            faults=tuple(Fault(place, differs) for place in conflicts[:MOST_FAULTS]),
-            reason=f"{adapter_id}: {len(conflicts)} differences under the same version",
+            faults=tuple(conflicts[:MOST_FAULTS]),
+            reason=f"{adapter_id}: {len(conflicts)} conflicts under the same version",
         )
     for path, row in dropped.items():
         if row["served"]:

@@ -10,19 +10,17 @@ import orjson
 
 from ngsp.errors import Fault, InvalidRegistration
 from ngsp.messages import ServiceKey
+from ngsp.registry.compatibility import promise_faults, schema_faults
 from ngsp.registry.documents import ExampleDocument, ManifestDocument, ServiceDocument
 from ngsp.registry.model import Schema
 from ngsp.registry.pointers import has_room
-from ngsp.registry.schemas import compile_schema, differences, holds_nul, without_annotations
+from ngsp.registry.schemas import compile_schema, holds_nul
 from ngsp.registry.texts import MOST_FAULTS, pointer
 from ngsp.text import Text
 
 LARGEST_EXAMPLE_BYTES = 64 * 1024
 LONGEST_TOPIC = 249
 """Kafka's limit; each service has a request topic of its name."""
-
-_FIXED = ("mode", "effect", "deadline_s", "max_body_bytes", "subjects", "officer_required", "order")
-"""What, beside the schemas, a version of a service promises and therefore keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +58,12 @@ class CheckedService:
             "examples": [example.model_dump(mode="json", exclude_unset=True) for example in document.examples],
         }
 
-    def conflicts(self, row: Any) -> list[str]:
-        """JSON pointers into the manifest where it departs from what is registered under the same version."""
-        found = [pointer(("services", self.at, name)) for name in _FIXED if row[name] != getattr(self.document, name)]
-        for name, schema in (("request_schema", self.request_schema), ("reply_schema", self.reply_schema)):
-            old, new = without_annotations(row[name]), without_annotations(schema.document)
-            found += [pointer(path) for path in differences(old, new, ("services", self.at, name))]
+    def conflicts(self, row: Any) -> list[Fault]:
+        """Why it may not take the place of what is registered under the same version. Heavy on the processor."""
+        at = ("services", self.at)
+        found = list(promise_faults(row, self.columns(), at))
+        found += schema_faults("request", row["request_schema"], self.request_schema.document, (*at, "request_schema"))
+        found += schema_faults("reply", row["reply_schema"], self.reply_schema.document, (*at, "reply_schema"))
         return found
 
 

@@ -75,7 +75,7 @@ def _step(root: dict[str, Any], node: Any, step: str) -> list[Any]:
     for part in maps:
         if step in part.get("properties", {}):
             found.append(part["properties"][step])
-        found += [below for pattern, below in part.get("patternProperties", {}).items() if _matches(pattern, step)]
+        found += [below for pattern, below in part.get("patternProperties", {}).items() if matches(pattern, step)]
     if found:
         return [below for below in found if below is not False]
     open_words = ("additionalProperties", "unevaluatedProperties")
@@ -102,7 +102,7 @@ def _kinds(parts: list[dict[str, Any]]) -> frozenset[str]:
     return named or _TYPES
 
 
-def _matches(pattern: str, name: str) -> bool:
+def matches(pattern: str, name: str) -> bool:
     """By the validator's own engine: it has the schema's dialect, and no pattern can make it slow."""
     return jsonschema_rs.Draft202012Validator({"pattern": pattern}, pattern_options=PATTERNS).is_valid(name)
 

@@ -20,16 +20,15 @@ LARGEST_SCHEMA_BYTES = 256 * 1024
 MOST_EXPANSIONS = 10_000
 """How many subschemas may look at one and the same value: references can double this with every line of a schema."""
 
-_MAPS = frozenset(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"))
-_LISTS = frozenset(("allOf", "anyOf", "oneOf", "prefixItems"))
-_SINGLES = frozenset(
+MAPS = frozenset(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"))
+LISTS = frozenset(("allOf", "anyOf", "oneOf", "prefixItems"))
+SINGLES = frozenset(
     (
         *("items", "contains", "unevaluatedItems", "additionalProperties", "propertyNames", "unevaluatedProperties"),
         *("not", "if", "then", "else", "contentSchema"),
     )
 )
 _IN_PLACE = frozenset(("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas"))
-_ANNOTATIONS = frozenset(("title", "description", "examples", "$comment"))
 _FOREIGN = frozenset(
     ("$anchor", "$dynamicAnchor", "$dynamicRef", "$recursiveAnchor", "$recursiveRef", "$vocabulary", "$id", "$schema")
 )
@@ -82,13 +81,13 @@ def subschemas(schema: Any, at: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 
 def _children(word: str, value: Any) -> Iterator[tuple[Path, Any]]:
-    if word in _MAPS and isinstance(value, dict):
+    if word in MAPS and isinstance(value, dict):
         for name, below in value.items():
             yield (name,), below
-    elif word in _LISTS and isinstance(value, list):
+    elif word in LISTS and isinstance(value, list):
         for index, below in enumerate(value):
             yield (index,), below
-    elif word in _SINGLES:
+    elif word in SINGLES:
         yield (), value
 
 
@@ -168,23 +167,6 @@ def _entangled(document: dict[str, Any]) -> Iterator[tuple[Path, Text]]:
             return
 
 
-def without_annotations(schema: Any) -> Any:
-    """The schema less what only explains it: titles, descriptions, examples, comments. Property names stay."""
-    if not isinstance(schema, dict):
-        return schema
-    kept: dict[str, Any] = {}
-    for word, value in schema.items():
-        if word in _ANNOTATIONS:
-            continue
-        if word in _MAPS and isinstance(value, dict):
-            kept[word] = {name: without_annotations(below) for name, below in value.items()}
-        elif word in _LISTS and isinstance(value, list):
-            kept[word] = [without_annotations(below) for below in value]
-        else:
-            kept[word] = without_annotations(value) if word in _SINGLES else value
-    return kept
-
-
 def differences(old: Any, new: Any, at: Path = ()) -> Iterator[Path]:
     """Where two JSON values differ, each place once. A list of another length differs as a whole."""
     if isinstance(old, dict) and isinstance(new, dict):
@@ -208,12 +190,12 @@ def rewrite_references(schema: Any, root: str) -> Any:
     for word, value in schema.items():
         if word == "$ref" and isinstance(value, str):
             moved[word] = root + value.removeprefix("#")
-        elif word in _MAPS and isinstance(value, dict):
+        elif word in MAPS and isinstance(value, dict):
             moved[word] = {name: rewrite_references(below, root) for name, below in value.items()}
-        elif word in _LISTS and isinstance(value, list):
+        elif word in LISTS and isinstance(value, list):
             moved[word] = [rewrite_references(below, root) for below in value]
         else:
-            moved[word] = rewrite_references(value, root) if word in _SINGLES else value
+            moved[word] = rewrite_references(value, root) if word in SINGLES else value
     return moved
 
 
@@ -236,11 +218,11 @@ def of_what_is_left(schema: Any) -> Any:
             continue
         # Of two branches that were apart, less than the whole may fit both.
         kept = "anyOf" if word == "oneOf" and "anyOf" not in schema else word
-        if word in _MAPS and isinstance(value, dict):
+        if word in MAPS and isinstance(value, dict):
             wider[kept] = {name: of_what_is_left(below) for name, below in value.items()}
-        elif word in _LISTS and isinstance(value, list):
+        elif word in LISTS and isinstance(value, list):
             if word != "oneOf" or kept == "anyOf":
                 wider[kept] = [of_what_is_left(below) for below in value]
         else:
-            wider[kept] = of_what_is_left(value) if word in _SINGLES else value
+            wider[kept] = of_what_is_left(value) if word in SINGLES else value
     return wider

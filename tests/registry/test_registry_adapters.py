@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tests.support.registry import Rig
 
 PATH = "G01.01/population-lookup/v1"
+_NAME = REPLY_SCHEMA["$defs"]["name"]
 _versions = itertools.count(100)
 
 
@@ -58,20 +59,30 @@ async def test_annotations_may_change_under_the_same_version(rig: Rig) -> None:
     [
         ({"mode": "submission"}, ["/services/0/mode"]),
         ({"effect": "uncertain"}, ["/services/0/effect"]),
-        ({"deadline_s": 6.5}, ["/services/0/deadline_s"]),
+        ({"deadline_s": 4.5}, ["/services/0/deadline_s"]),
+        ({"max_body_bytes": 1024}, ["/services/0/max_body_bytes"]),
         ({"officer_required": True, "subjects": []}, ["/services/0/subjects", "/services/0/officer_required"]),
         (
             {"request_schema": {**REQUEST_SCHEMA, "properties": {"id": {"type": "integer"}}}, "examples": []},
-            ["/services/0/request_schema/properties/id/pattern", "/services/0/request_schema/properties/id/type"],
+            ["/services/0/request_schema/properties/id/type"],
         ),
         (
             # A property called «title» is data, not an annotation.
             {"reply_schema": {**REPLY_SCHEMA, "properties": {**REPLY_SCHEMA["properties"], "title": True}}},
-            ["/services/0/reply_schema/properties/title"],
+            ["/services/0/reply_schema/additionalProperties"],
         ),
         (
             {"reply_schema": {**REPLY_SCHEMA, "additionalProperties": True}},
             ["/services/0/reply_schema/additionalProperties"],
+        ),
+        (
+            {
+                "reply_schema": {
+                    **REPLY_SCHEMA,
+                    "$defs": {"name": {**REPLY_SCHEMA["$defs"]["name"], "type": ["object", "null"]}},
+                }
+            },
+            ["/services/0/reply_schema/$defs/name/type"],
         ),
     ],
 )
@@ -85,6 +96,35 @@ async def test_a_version_keeps_what_it_promised(rig: Rig, change: dict[str, Any]
     number = next(_versions)
     second = await put(rig, manifest(service_document(), service_document(**change, version=f"v{number}")))
     assert second.status_code == 200, "under another version it is welcome"
+    await put(rig, manifest())
+
+
+async def test_a_version_is_upgraded_where_requests_widen_and_replies_narrow(rig: Rig) -> None:
+    await put(rig, manifest(service_document(version="v20")))
+    path = "G01.01/population-lookup/v20"
+    before = rig.registry.snapshot.services[path]
+    wider = {**REQUEST_SCHEMA, "properties": {**REQUEST_SCHEMA["properties"], "name": {"type": "string"}}}
+    narrower = {**REPLY_SCHEMA, "required": ["id"]}
+    upgrade = service_document(
+        version="v20", request_schema=wider, reply_schema=narrower, deadline_s=8, max_body_bytes=9000
+    )
+    upgraded = await put(rig, manifest(upgrade))
+    assert upgraded.status_code == 200, upgraded.text
+    after = rig.registry.snapshot.services[path]
+    assert after.schema_version != before.schema_version and after.row_version == before.row_version + 1
+    assert (after.deadline_s, after.max_body_bytes) == (8, 9000)
+    assert after.request_schema.faults({"id": "900123456789", "name": "An"}) == ()
+    back = await put(rig, manifest(service_document(version="v20")))
+    assert (back.status_code, back.json()["code"]) == (409, "version-conflict"), "and there is no way back"
+    places = {fault["pointer"].removeprefix("/services/0/") for fault in back.json()["errors"]}
+    assert places == {
+        "deadline_s", "max_body_bytes", "request_schema/additionalProperties", "reply_schema/required",
+    }  # fmt: skip
+    assert all(fault["detail"] for fault in back.json()["errors"])
+    english = await put(rig, manifest(service_document(version="v20")), headers={"Accept-Language": "en"})
+    assert "Fields that were taken have no place any more: name." in {
+        fault["detail"] for fault in english.json()["errors"]
+    }
     await put(rig, manifest())
 
 

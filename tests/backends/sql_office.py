@@ -65,13 +65,15 @@ async def furnish(provider: Provider) -> None:
     await provider.run("DELETE FROM cases")
 
 
+PATIENT = {"connect_timeout_s": 10, "timeout_s": 20}
+"""For a machine that has much else to do; tests of slowness say what they want."""
 Serve = Callable[..., AbstractAsyncContextManager[Door]]
 
 
 def written(call: dict[str, Any], backend: dict[str, Any] | None = None, **service: Any) -> str:
     """A manifest with one service."""
     mode, effect = service.pop("mode", "query"), service.pop("effect", "idempotent")
-    declared = {"kind": "sql", "url": {"env": VARIABLE}} | (backend or {})
+    declared = {"kind": "sql", "url": {"env": VARIABLE}} | PATIENT | (backend or {})
     return manifest(_yaml(declared), _yaml({"call": call} | service), mode, effect)
 
 

@@ -37,12 +37,16 @@ def _declared(kind: str) -> Iterator[dict[str, Any]]:
 async def ask_every_service(portal: AsyncClient, mark: str) -> list[str]:
     """A line for each service: what it answered and how long it took.
 
-    A provider's no is an answer: an example's birth is registered once only. Anything else that is no reply is raised.
+    A disabled service is not asked: its line says what it waits for. A provider's no is an answer: an example's birth
+    is registered once only. Anything else that is no reply is raised.
     `mark`: makes the keys of submissions those of this run.
     """
     lines = []
     allowed = purposes()
     async for service in portal.services():
+        if service["state"] == "disabled":
+            lines.append(f"{service['path']:<38} – " + tr("chưa mở: ", "disabled: ") + service["reason"])
+            continue
         purpose, examples = allowed.get(service["path"]), service["examples"]
         if purpose is None or not examples:
             lines.append(f"{service['path']:<38} – " + tr("không có thỏa thuận", "no agreement"))

@@ -29,6 +29,9 @@ ADAPTERS = {
 }
 """Adapter and its client → what `ngsp adapter run` is given."""
 
+WAITING = {"geospatial": "G10/geospatial-layer/v1"}
+"""Adapters that are registered and that nothing runs → their service, disabled until its legal basis is there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Program:

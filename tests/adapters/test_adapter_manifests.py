@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from ngsp.adapter import Manifest
-from ngsp.demo.systems import ADAPTERS
+from ngsp.demo.systems import ADAPTERS, WAITING
 from ngsp.registry.documents import ManifestDocument
 from ngsp.registry.manifests import check_manifest
 from ngsp.registry.model import Schema
@@ -26,8 +26,8 @@ def _named(path: Path) -> str:
     return path.parent.name if path.name == "manifest.yaml" else f"{path.parts[-5]}:{path.stem}"
 
 
-def test_the_demo_runs_each_of_them() -> None:
-    assert sorted(Manifest.load(path).id for path in MANIFESTS) == sorted(ADAPTERS)
+def test_the_demo_runs_each_of_them_but_those_that_wait() -> None:
+    assert sorted(Manifest.load(path).id for path in MANIFESTS) == sorted([*ADAPTERS, *WAITING])
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=_named)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,11 +10,11 @@ import pytest
 
 from ngsp import database
 from ngsp.config import Settings
-from ngsp.demo.systems import ADAPTERS
+from ngsp.demo.systems import ADAPTERS, WAITING
 from ngsp.identity.secrets import hash_secret
 from ngsp.local.postgres import LocalPostgres
 from ngsp.registry.applying import apply
-from ngsp.registry.declared import DeclaredAgreement, DeclaredClient, read_declarations
+from ngsp.registry.declared import DeclaredAgreement, DeclaredClient, DeclaredService, read_declarations
 from ngsp.registry.store import Registry
 
 PROJECT = Path(__file__).parents[2]
@@ -38,7 +39,8 @@ def test_documents_are_without_fault() -> None:
     assert members >= {"G22", "G12", "G01", "G01.01", "H41", "H14"}
     clients = {declaration.name: declaration.document for declaration in found if declaration.document.kind == "client"}
     assert clients.keys() == {"g22-portal", "h41-onestop", "h14-onestop", "operator", *ADAPTERS}
-    assert {declaration.name for declaration in found if declaration.document.kind == "adapter"} == set(ADAPTERS)
+    adapters = {declaration.name for declaration in found if declaration.document.kind == "adapter"}
+    assert adapters == {*ADAPTERS, *WAITING}
 
 
 def test_no_secret_stands_in_them_and_every_agreement_says_why() -> None:
@@ -54,6 +56,15 @@ def test_no_secret_stands_in_them_and_every_agreement_says_why() -> None:
                 assert "" not in document.fields, "the demo shows that the reply is cut"
 
 
+def test_what_waits_is_disabled_and_says_why_in_both_languages() -> None:
+    found, _ = read_declarations(DOCUMENTS)
+    decided = {each.document.service: each.document for each in found if isinstance(each.document, DeclaredService)}
+    for service in WAITING.values():
+        assert decided[service].state == "disabled"
+        assert re.search(r"\S / \S", decided[service].reason)
+        assert "Luật" in decided[service].legal_basis
+
+
 async def test_applied_once_and_then_in_place(store: Registry, tmp_path: Path) -> None:
     for folder in ("registry", "secrets"):
         (tmp_path / folder).mkdir()
@@ -64,7 +75,9 @@ async def test_applied_once_and_then_in_place(store: Registry, tmp_path: Path) -
     assert errors == []
 
     first = await apply(store, found, dry_run=False)
-    assert {(difference.action, difference.problems) for difference in first} == {("create", ())}
+    for difference in first:  # what is decided of a service changes what its manifest brought
+        decided = difference.declaration.document.kind == "service"
+        assert (difference.action, difference.problems) == ("update" if decided else "create", ())
     secrets = sorted((tmp_path / "secrets").iterdir())
     assert len(secrets) == len([each for each in found if each.document.kind == "client"])
     assert {file.stat().st_mode & 0o777 for file in secrets} == {0o600}

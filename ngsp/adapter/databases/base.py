@@ -113,7 +113,8 @@ class Database(ABC):
             try:
                 yield connection
             except self.unwrapped as error:
-                raise DBAPIError(None, None, error) from None
+                lost = not getattr(error, "sqlstate", None)  # not the server's word, so there is no server any more
+                raise DBAPIError(None, None, error, connection_invalidated=lost) from None
 
     def part(self, connection: AsyncConnection) -> AbstractAsyncContextManager[Any]:
         """A part of a transaction, after whose failure the rest of it can go on."""

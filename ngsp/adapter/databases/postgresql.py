@@ -27,7 +27,7 @@ class PostgreSql(Database):
     """Values are read and written in the types of the statement's context: a text will do for a date."""
 
     unreachable = (*Database.unreachable, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-    unwrapped = (asyncpg.PostgresError,)
+    unwrapped = (asyncpg.PostgresError, asyncpg.InterfaceError)
 
     def _open(self, url: str) -> AsyncEngine:
         self.hosts = tuple(_hosts(url))
@@ -56,7 +56,8 @@ class PostgreSql(Database):
         return found.execution_options(postgresql_readonly=True) if self.read_only else found
 
     async def limit(self, connection: AsyncConnection, seconds: float) -> None:
-        if self.limit_s is not None and seconds > 0.9 * self.limit_s:
+        ours = connection.engine.pool is self.engine.pool  # others may have sessions without a limit
+        if ours and self.limit_s is not None and seconds > 0.9 * self.limit_s:
             return  # the session's own is near enough
         milliseconds = str(max(1, int(seconds * 1000)))
         await connection.execute(select(func.set_config("statement_timeout", milliseconds, True)))

@@ -9,6 +9,9 @@ Each service declares its effect:
 
 The reply is kept sealed until the deadline and a margin, so that a repeat gets the same bytes. Only `retry` is not
 kept: it says that nothing was done and that the next delivery tries again.
+
+An inbox is bounded. One that is full begins nothing new and says `retry`: no row is forgotten before its time, since
+that would be an effect that may be doubled.
 """
 
 from __future__ import annotations
@@ -19,14 +22,16 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import structlog
-from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, String, Table, delete, select, update
+from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, String, Table, delete, func, select, update
 from sqlalchemy.dialects.mysql import MEDIUMBLOB
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ngsp.adapter.databases import Allows, database_at, passing
+from ngsp.adapter.fill import DEFAULT_BOUNDS, FULL, Bounds, Fill
 from ngsp.messages import Envelope, Reply
 from ngsp.vault import Vault
 
@@ -50,6 +55,7 @@ inbox_table = Table(
     mysql_charset="ascii",
     mysql_collate="ascii_bin",
 )
+_SIZE = select(func.count(), func.coalesce(func.sum(func.length(inbox_table.c.reply)), 0)).select_from(inbox_table)
 
 Execute = Callable[[AsyncConnection | None], Awaitable[Reply]]
 
@@ -78,17 +84,31 @@ def _kept(vault: Vault, envelope: Envelope, status: str, code: str, stored: byte
     return Reply(envelope.id, envelope.service, status, body, code)  # type: ignore[arg-type]  # as it was stored
 
 
+def _full(envelope: Envelope) -> Reply:
+    return Reply(envelope.id, envelope.service, "retry", code=FULL)
+
+
 class TransactionalInbox:
-    """In the provider's database at `url` (see `ngsp.adapter.databases`), beside the effect."""
+    """In the provider's database at `url` (see `ngsp.adapter.databases`), beside the effect.
+
+    `forgets`: whether rows may go whose time is over by `clock`; not while that is known to be wrong.
+    """
 
     def __init__(
-        self, url: str, vault: Vault, clock: Callable[[], float] = time.time, allows: Allows | None = None
+        self,
+        url: str,
+        vault: Vault,
+        clock: Callable[[], float] = time.time,
+        allows: Allows | None = None,
+        bounds: Bounds = DEFAULT_BOUNDS,
+        forgets: Callable[[], bool] = lambda: True,
     ) -> None:
         self._database = database_at(url, connections=CONNECTIONS, allows=allows)
         self._engine = self._database.engine
-        self._vault, self._clock = vault, clock
+        self._vault, self._clock, self._forgets = vault, clock, forgets
         self._turn = asyncio.Semaphore(self._database.writers)
-        self._purge_at = 0.0
+        self.fill = Fill(bounds)
+        self._tend_at = 0.0
 
     async def prepare(self) -> None:
         """Make the table where it is missing; safe from several processes at once."""
@@ -104,7 +124,9 @@ class TransactionalInbox:
         error to come again. Whatever it raises, nothing was done that the next delivery would not find.
         """
         async with self._turn:
-            await self._purge()
+            await self._tend()
+            if self.fill.is_full and not await self._knows(envelope):
+                return _full(envelope)
             reply, stored = await self._try(envelope, execute)
             if stored or reply.status == "retry":
                 return reply
@@ -150,6 +172,7 @@ class TransactionalInbox:
     async def _store(self, connection: AsyncConnection, reply: Reply) -> bool:
         """False where the row that was claimed is gone."""
         values = {"status": reply.status, "code": reply.code, "reply": _sealed(self._vault, reply)}
+        self.fill.added(len(values["reply"]))
         mine = (inbox_table.c.id == reply.id) & (inbox_table.c.status == "begun")
         return (await connection.execute(update(inbox_table).where(mine).values(values))).rowcount == 1
 
@@ -158,26 +181,49 @@ class TransactionalInbox:
         row = (await connection.execute(select(*columns).where(inbox_table.c.id == envelope.id))).one()
         return _kept(self._vault, envelope, row.status, row.code, row.reply)
 
-    async def _purge(self) -> None:
-        """Rows past deadline and margin go, at most once a minute."""
+    async def _knows(self, envelope: Envelope) -> bool:
+        async with self._engine.connect() as connection:
+            known = select(inbox_table.c.id).where(inbox_table.c.id == envelope.id)
+            return (await connection.execute(known)).first() is not None
+
+    async def _tend(self) -> None:
+        """At most once a minute: rows past deadline and margin go, and what is left is counted."""
         now = self._clock()
-        if now < self._purge_at:
+        if now < self._tend_at:
             return
-        self._purge_at = now + PURGE_EVERY_S
+        self._tend_at = now + PURGE_EVERY_S
         async with self._engine.begin() as connection:
-            await connection.execute(delete(inbox_table).where(inbox_table.c.keep_until_ms < int(now * 1000)))
+            if self._forgets():
+                await connection.execute(delete(inbox_table).where(inbox_table.c.keep_until_ms < int(now * 1000)))
+            if self.fill.is_to_be_counted(now):
+                size = func.coalesce(func.sum(func.length(inbox_table.c.reply)), 0)
+                rows, reply_bytes = (
+                    await connection.execute(select(func.count(), size).select_from(inbox_table))
+                ).one()
+                self.fill.counted(int(rows), int(reply_bytes), now)
 
 
 class UncertainInbox:
-    """A SQLite file beside a single adapter process, written through to disk before and after each effect."""
+    """A SQLite file beside a single adapter process, written through to disk before and after each effect.
 
-    def __init__(self, path: Path, vault: Vault, clock: Callable[[], float] = time.time) -> None:
-        self._path, self._vault, self._clock = path, vault, clock
+    `forgets`: as for `TransactionalInbox`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        vault: Vault,
+        clock: Callable[[], float] = time.time,
+        bounds: Bounds = DEFAULT_BOUNDS,
+        forgets: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._path, self._vault, self._clock, self._forgets = path, vault, clock, forgets
         # One thread of its own: statements keep their order, also those whose caller was cancelled.
         self._thread = ThreadPoolExecutor(1, "ngsp-inbox")
         self._running: dict[str, asyncio.Future[Reply]] = {}
         self._file: sqlite3.Connection | None = None
-        self._purge_at = 0.0
+        self.fill = Fill(bounds)
+        self._tend_at = 0.0
 
     async def prepare(self) -> None:
         def open_file() -> sqlite3.Connection:
@@ -193,9 +239,9 @@ class UncertainInbox:
             return file
 
         self._file = await asyncio.get_running_loop().run_in_executor(self._thread, open_file)
-        await self._purge()
+        await self._tend()
 
-    async def _run(self, statement: str, parameters: tuple[object, ...]) -> list[tuple[str, str, bytes]]:
+    async def _run(self, statement: str, parameters: tuple[object, ...] = ()) -> list[Any]:
         file = self._file
         if file is None:
             raise RuntimeError("the inbox is not prepared")
@@ -227,10 +273,12 @@ class UncertainInbox:
         return reply
 
     async def _once(self, envelope: Envelope, execute: Execute) -> Reply:
-        await self._purge()
+        await self._tend()
         found = await self._run("SELECT status, code, reply FROM ngsp_inbox WHERE id = ?", (envelope.id,))
         if found:
             return _kept(self._vault, envelope, *found[0])
+        if self.fill.is_full:
+            return _full(envelope)
         row = (envelope.id, _keep_until_ms(envelope), "begun", "", b"")
         await self._run("INSERT INTO ngsp_inbox VALUES (?, ?, ?, ?, ?)", row)
         reply = await execute(None)
@@ -245,14 +293,21 @@ class UncertainInbox:
         if reply.status == "retry":
             await self._run("DELETE FROM ngsp_inbox WHERE id = ?", (reply.id,))
             return
-        values = (reply.status, reply.code, _sealed(self._vault, reply), reply.id)
+        sealed = _sealed(self._vault, reply)
+        values = (reply.status, reply.code, sealed, reply.id)
+        self.fill.added(len(sealed))
         await self._run("UPDATE ngsp_inbox SET status = ?, code = ?, reply = ? WHERE id = ?", values)
 
-    async def _purge(self) -> None:
+    async def _tend(self) -> None:
         now = self._clock()
-        if now >= self._purge_at:
-            self._purge_at = now + PURGE_EVERY_S
+        if now < self._tend_at:
+            return
+        self._tend_at = now + PURGE_EVERY_S
+        if self._forgets():
             await self._run("DELETE FROM ngsp_inbox WHERE keep_until_ms < ?", (int(now * 1000),))
+        if self.fill.is_to_be_counted(now):
+            ((rows, reply_bytes),) = await self._run("SELECT count(*), coalesce(sum(length(reply)), 0) FROM ngsp_inbox")
+            self.fill.counted(rows, reply_bytes, now)
 
     async def close(self) -> None:
         file, self._file = self._file, None

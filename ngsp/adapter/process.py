@@ -23,8 +23,10 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ngsp import __version__
+from ngsp.adapter.clock import Clock
 from ngsp.adapter.databases import passing
 from ngsp.adapter.definition import Adapter
+from ngsp.adapter.fill import Bounds
 from ngsp.adapter.manifest import ManifestError
 from ngsp.adapter.runner import AdapterRunner
 from ngsp.bus.kafka import KafkaBus, KafkaConnection
@@ -63,6 +65,8 @@ class AdapterSettings(BaseSettings):
     client_secret: SecretStr | None = Field(None, description="Its secret")
     client_secret_file: Path | None = Field(None, description="File with its secret; the better place")
     max_in_work: Annotated[int, Field(ge=1, le=10_000)] = Field(256, description="Requests in work at once")
+    inbox_max_rows: Annotated[int, Field(ge=1)] = Field(1_000_000, description="Messages that an inbox remembers")
+    inbox_max_bytes: Annotated[int, Field(ge=1)] = Field(2 << 30, description="Bytes of replies that an inbox keeps")
     drain_timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(30.0, description="Time to finish after SIGTERM")
 
     def key(self) -> bytes:
@@ -177,22 +181,33 @@ class Registrar:
         path = f"/v1/adapters/{self._adapter.id}/heartbeat"
         told = {"build": __version__, "schemas": _schema_versions(self._adapter)}
         headers: dict[str, str] = {}
+        seldom = Seldom()
         while True:
             body = told | {
                 "breakers": self._adapter.breakers.states(),
                 "in_work": runner.in_work,
                 "paused": runner.paused,
+                "troubles": runner.troubles(),
             }
             try:
-                answer = await self._client.post(path, json=body, headers=headers)
+                answer = await self._beat(path, body, headers, runner.clock)
                 if answer.status_code == 401:
                     headers = await self._headers()
-                    answer = await self._client.post(path, json=body, headers=headers)
+                    answer = await self._beat(path, body, headers, runner.clock)
                 if answer.is_error:
                     log.warning("heartbeat refused", status=answer.status_code)
             except httpx.HTTPError as error:
                 log.warning("heartbeat failed", error=type(error).__name__)
+            for code in runner.troubles():
+                if (held := seldom.held_back(code)) is not None:
+                    log.error("not well", code=code, seconds=round(runner.clock.off_s), held_back=held)
             await asyncio.sleep(every_s)
+
+    async def _beat(self, path: str, body: dict[str, object], headers: dict[str, str], clock: Clock) -> httpx.Response:
+        asked_at = clock()
+        answer = await self._client.post(path, json=body, headers=headers)
+        clock.compare(answer.headers.get("date"), asked_at, clock())
+        return answer
 
 
 def _schema_versions(adapter: Adapter) -> dict[str, str]:
@@ -218,7 +233,14 @@ async def run(target: str, settings: AdapterSettings) -> None:
             if not await _unless(stopping, registrar.register()):
                 return
         bus = KafkaBus(settings.connection(), f"ngsp-adapter-{adapter.id}")
-        runner = AdapterRunner(adapter, bus, Vault(settings.key()), settings.folder, max_in_work=settings.max_in_work)
+        runner = AdapterRunner(
+            adapter,
+            bus,
+            Vault(settings.key()),
+            settings.folder,
+            max_in_work=settings.max_in_work,
+            bounds=Bounds(settings.inbox_max_rows, settings.inbox_max_bytes),
+        )
         stack.push_async_callback(bus.stop)
         if not await _unless(stopping, _start(bus, runner)):
             return

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -21,8 +20,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ngsp.adapter.addresses import Addresses
+from ngsp.adapter.clock import OFF, Clock
 from ngsp.adapter.databases import passing
 from ngsp.adapter.definition import Adapter, AdapterError, Request
+from ngsp.adapter.fill import DEFAULT_BOUNDS, FULL, Bounds
 from ngsp.adapter.inbox import TransactionalInbox, UncertainInbox
 from ngsp.adapter.manifest import ServiceManifest
 from ngsp.adapter.probing import answer_probe
@@ -75,10 +76,13 @@ class AdapterRunner:
         folder: Path,
         *,
         max_in_work: int = DEFAULT_IN_WORK,
+        bounds: Bounds = DEFAULT_BOUNDS,
+        clock: Clock | None = None,
         environment: Callable[[str], str | None] = os.environ.get,
     ) -> None:
         self._adapter, self._bus, self._vault, self._folder = adapter, bus, vault, folder
-        self._max_in_work, self._environment = max_in_work, environment
+        self._max_in_work, self._environment, self._bounds = max_in_work, environment, bounds
+        self.clock = clock or Clock()
         self._declared = adapter.declared()
         self._requests = {path: compiled(service.request_schema) for path, service in self._declared.items()}
         self._topics = {path: adapter.key(service).request_topic for path, service in self._declared.items()}
@@ -119,14 +123,20 @@ class AdapterRunner:
             # A back end's address is its manifest's choice; that of a variable of its own is the operator's.
             of_backend = self._adapter.manifest.database_url_env is None
             allows = Addresses.of(self._environment).allows if of_backend else None
-            self._transactional = TransactionalInbox(url, self._vault, allows=allows)
+            self._transactional = TransactionalInbox(
+                url, self._vault, self.clock, allows, self._bounds, self._may_forget
+            )
             self._stack.push_async_callback(self._transactional.close)
             await self._transactional.prepare()
         if "uncertain" in effects:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._uncertain = UncertainInbox(self._folder / f"{self._adapter.id}-inbox.sqlite3", self._vault)
+            path = self._folder / f"{self._adapter.id}-inbox.sqlite3"
+            self._uncertain = UncertainInbox(path, self._vault, self.clock, self._bounds, self._may_forget)
             self._stack.push_async_callback(self._uncertain.close)
             await self._uncertain.prepare()
+
+    def _may_forget(self) -> bool:
+        return not self.clock.is_off
 
     @property
     def id(self) -> str:
@@ -153,6 +163,12 @@ class AdapterRunner:
         """Services of which no more requests are taken now, because as many as may be are in work."""
         full = set(self._subscription.paused) if self._subscription else set()
         return sorted(path for path, topic in self._topics.items() if topic in full)
+
+    def troubles(self) -> list[str]:
+        """Codes of what is wrong with this process: `clock-off`, `inbox-full`."""
+        inboxes = (self._transactional, self._uncertain)
+        full = any(inbox is not None and inbox.fill.is_full for inbox in inboxes)
+        return [code for code, holds in ((OFF, self.clock.is_off), (FULL, full)) if holds]
 
     async def _handle(self, message: Message) -> None:
         try:
@@ -193,9 +209,11 @@ class AdapterRunner:
 
         async def execute(connection: AsyncConnection | None) -> Reply:
             nonlocal begun
-            if envelope.deadline_ms / 1000 - time.time() < LATEST_START_S:
+            if envelope.deadline_ms / 1000 - self.clock() < LATEST_START_S:
+                if self.clock.is_off:
+                    return Reply(envelope.id, envelope.service, "retry", code=OFF)  # it may have time yet
                 return Reply(envelope.id, envelope.service, "expired")
-            if 0 < envelope.begin_by_ms < time.time() * 1000:
+            if 0 < envelope.begin_by_ms < self.clock() * 1000:
                 # It may have been revoked since it was sent; the gateway looks again and sends it anew.
                 return Reply(envelope.id, envelope.service, "retry", code=TOO_OLD)
             begun = True

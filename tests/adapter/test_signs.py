@@ -100,6 +100,7 @@ async def test_a_heartbeat_tells_how_the_process_is(embedded: EmbeddedBus, offic
             "breakers": {"registry": "closed"},
             "in_work": 0,
             "paused": [],
+            "troubles": [],
         }
         assert set(gateway.beats[0]["schemas"]) == {office.path}
         for _ in range(3):

@@ -34,6 +34,7 @@ from ngsp.exchange import Exchange
 from ngsp.gate import Gate
 from ngsp.identity.partners import Partners
 from ngsp.identity.secrets import hash_secret
+from ngsp.identity.sharing import SHARE_EVERY_S, Sharing
 from ngsp.identity.tokens import Tokens
 from ngsp.jobs import Jobs
 from ngsp.messages import GATEWAYS_GROUP, OUTCOMES_TOPIC, REPLY_TOPIC_PREFIX, group_of
@@ -171,6 +172,7 @@ class Gateway:
         self._stack.push_async_callback(outcomes.stop, 5.0)
         self._watch(rows, metrics, writer, registry, bus)
         self._start_jobs(rows, presence, transactions, relay, bus, registry)
+        self._jobs.start("attempts", Sharing(rows, tokens.clients.attempts).step, SHARE_EVERY_S)
         for name, step in (("refusals", refusals.flush), ("quotas", quotas.step), ("gauges", metrics.refresh)):
             self._jobs.start(name, step, TEND_EVERY_S)
         self._door = door

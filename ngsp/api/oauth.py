@@ -108,7 +108,6 @@ _BODY_DESCRIPTION: dict[str, Any] = {
         },
         "400": {"description": "RFC 6749 §5.2"},
         "401": {"description": "RFC 6749 §5.2, invalid_client"},
-        "429": {"description": "too-many-attempts"},
     },
 }
 

@@ -13,6 +13,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -126,10 +127,10 @@ def credential_of_secret(secret_hash: str) -> str:
 
 
 class ClientAuthenticator:
-    """Checks what clients present; one for each gateway process. `audience`: the issuer."""
+    """Checks what clients present; one for each gateway process. `audience`: the issuer. `digest`: of `Attempts`."""
 
-    def __init__(self, engine: AsyncEngine, audience: str) -> None:
-        self.attempts = Attempts()
+    def __init__(self, engine: AsyncEngine, audience: str, digest: Callable[[bytes], bytes]) -> None:
+        self.attempts = Attempts(digest)
         self._engine = engine
         self._audience = audience
 

@@ -1,9 +1,9 @@
-"""Tables of the identity side: keys that sign access tokens, and assertions that were used."""
+"""Tables of the identity side: keys that sign access tokens, assertions that were used, failed authentications."""
 
 from __future__ import annotations
 
 import asyncpg
-from sqlalchemy import Column, DateTime, Index, LargeBinary, PrimaryKeyConstraint, Table, Text
+from sqlalchemy import Column, DateTime, Index, Integer, LargeBinary, PrimaryKeyConstraint, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -36,4 +36,18 @@ used_assertions = Table(
     Column("expires_at", Moment, nullable=False),
     PrimaryKeyConstraint("client", "jti"),
     Index("ix_used_assertions_expires_at", "expires_at"),
+)
+
+failed_attempts = Table(
+    "failed_attempts",
+    metadata,
+    Column("kind", Text, nullable=False),
+    # A keyed digest: what was presented as a client's id may be anything.
+    Column("key", LargeBinary, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("failed_at", Moment, nullable=False),
+    Column("good_at", Moment),
+    Column("changed_at", Moment, nullable=False),
+    PrimaryKeyConstraint("kind", "key"),
+    Index("ix_failed_attempts_changed_at", "changed_at"),
 )

@@ -97,7 +97,7 @@ class Tokens:
 
     def __init__(self, settings: Settings, engine: AsyncEngine, vault: Vault) -> None:
         self.issuer = settings.issuer
-        self.clients = ClientAuthenticator(engine, settings.issuer)
+        self.clients = ClientAuthenticator(engine, settings.issuer, lambda key: vault.comparison_digests(key)[0])
         self.keys = Keyring(engine, vault, key_days=settings.signing_key_days)
         self._ttl_s = settings.token_ttl_s
         self._poll_s = settings.registry_poll_s

@@ -24,6 +24,7 @@ from ngsp.api.caller import Caller, requires
 from ngsp.api.strict import StrictRoute
 from ngsp.config import Settings
 from ngsp.identity.secrets import hash_secret
+from ngsp.identity.sharing import Sharing
 from ngsp.identity.tokens import Tokens
 from ngsp.refusals import Refusals
 from ngsp.registry.change import Actor
@@ -118,6 +119,7 @@ class Side:
     tokens: Tokens
     vault: Vault
     refusals: Refusals
+    sharing: Sharing
     app: FastAPI
     http: httpx.AsyncClient
 
@@ -231,10 +233,11 @@ async def running_side(server: LocalPostgres, url: str | None = None, **others: 
         rows = await database.pool(url, size=2, name="test")
         stack.push_async_callback(rows.close)
         refusals = Refusals(rows, settings.instance)
+        sharing = Sharing(rows, tokens.clients.attempts)
         app.state.parts = _Parts(settings, registry, tokens, refusals)
         http = await stack.enter_async_context(
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
         )
         if fresh:
             await put_members(registry)
-        yield Side(url, settings, engine, registry, tokens, vault, refusals, app, http)
+        yield Side(url, settings, engine, registry, tokens, vault, refusals, sharing, app, http)

@@ -166,7 +166,7 @@ async def test_a_replay_that_cannot_be_looked_up_is_503_and_no_token(side: Side,
     client_id, _ = await side.client(secret="none")
     kid, key = await side.key(client_id)
     engine = database.engine(f"postgresql://nobody@/none?host={tmp_path}")
-    cut_off = ClientAuthenticator(engine, side.settings.issuer)
+    cut_off = ClientAuthenticator(engine, side.settings.issuer, bytes)
     presented = read_assertion(side.assertion(client_id, kid, key))
     with pytest.raises(RegistryStale):
         await cut_off.prove(presented, side.registry.snapshot, "10.0.0.1", time.time())

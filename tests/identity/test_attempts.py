@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from ngsp.errors import TooManyAttempts
@@ -15,6 +17,10 @@ from ngsp.identity.attempts import (
     MOST_AT_ONCE,
     Attempts,
 )
+
+
+def sha256(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
 
 
 def attempt(attempts: Attempts, client: str, address: str, now_s: float, *, good: bool = False) -> float | None:
@@ -37,7 +43,7 @@ def waits_s(attempts: Attempts, client: str, address: str, now_s: float) -> floa
 
 
 def test_penalties_double_up_to_their_bound() -> None:
-    attempts, now_s = Attempts(), 0.0
+    attempts, now_s = Attempts(sha256), 0.0
     for _ in range(FREE_PAIR):
         assert attempt(attempts, "c", "a", now_s) == 0.0
     penalties = []
@@ -51,7 +57,7 @@ def test_penalties_double_up_to_their_bound() -> None:
 
 
 def test_attempts_during_a_penalty_do_not_prolong_it() -> None:
-    attempts = Attempts()
+    attempts = Attempts(sha256)
     for _ in range(FREE_PAIR):
         attempt(attempts, "c", "a", 0.0)
     for _ in range(1000):
@@ -60,7 +66,7 @@ def test_attempts_during_a_penalty_do_not_prolong_it() -> None:
 
 
 def test_a_guesser_never_locks_the_client_out_elsewhere() -> None:
-    attempts = Attempts()
+    attempts = Attempts(sha256)
     for number in range(5000):
         attempt(attempts, "c", f"attacker-{number % 1000}", float(number) / 10)
     delay_s = attempt(attempts, "c", "new-home", 500.0, good=True)
@@ -70,7 +76,7 @@ def test_a_guesser_never_locks_the_client_out_elsewhere() -> None:
 
 
 def test_many_addresses_make_one_clients_answers_slow() -> None:
-    attempts = Attempts()
+    attempts = Attempts(sha256)
     for number in range(FREE_CLIENT):
         assert attempt(attempts, "c", f"a-{number}", 0.0) == 0.0
     delays = [attempt(attempts, "c", f"b-{number}", 0.0) for number in range(40)]
@@ -79,7 +85,7 @@ def test_many_addresses_make_one_clients_answers_slow() -> None:
 
 
 def test_an_address_is_stopped_for_all_clients_but_those_known_good() -> None:
-    attempts = Attempts()
+    attempts = Attempts(sha256)
     attempt(attempts, "good", "shared", 0.0, good=True)
     for number in range(FREE_ADDRESS):
         assert attempt(attempts, f"c-{number}", "shared", 1.0) == 0.0
@@ -89,7 +95,7 @@ def test_an_address_is_stopped_for_all_clients_but_those_known_good() -> None:
 
 
 def test_a_known_good_pair_still_has_its_own_count() -> None:
-    attempts = Attempts()
+    attempts = Attempts(sha256)
     attempt(attempts, "c", "a", 0.0, good=True)
     for _ in range(FREE_PAIR):
         attempt(attempts, "c", "a", 1.0)
@@ -97,13 +103,13 @@ def test_a_known_good_pair_still_has_its_own_count() -> None:
 
 
 def test_success_forgets_failures_and_calm_fades_them() -> None:
-    attempts = Attempts()
+    attempts = Attempts(sha256)
     for _ in range(FREE_PAIR - 1):
         attempt(attempts, "c", "a", 0.0)
     attempt(attempts, "c", "a", 0.0, good=True)
     for _ in range(FREE_PAIR):
         assert attempt(attempts, "c", "a", 0.0) == 0.0
-    faded = Attempts()
+    faded = Attempts(sha256)
     for _ in range(FREE_PAIR - 1):
         attempt(faded, "d", "a", 0.0)
     assert attempt(faded, "d", "a", FORGET_S + 1) == 0.0
@@ -111,7 +117,7 @@ def test_success_forgets_failures_and_calm_fades_them() -> None:
 
 
 def test_guesses_made_at_the_same_time_are_few() -> None:
-    attempts = Attempts()
+    attempts = Attempts(sha256)
     open_ones = [attempts.attempt("c", "a", 0.0) for _ in range(MOST_AT_ONCE)]
     for one in open_ones:
         one.__enter__()
@@ -125,7 +131,7 @@ def test_guesses_made_at_the_same_time_are_few() -> None:
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_COUNTED", 100)
-    attempts = Attempts()
+    attempts = Attempts(sha256)
     for number in range(1000):
         attempt(attempts, f"c-{number}", f"a-{number}", float(number), good=number % 2 == 0)
     for counts in (attempts._pairs, attempts._addresses, attempts._clients):

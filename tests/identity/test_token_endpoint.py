@@ -164,18 +164,22 @@ async def test_an_unknown_client_costs_as_much_as_a_wrong_secret(side: Side) -> 
     client_id, _ = await side.client()
     keyed, _ = await side.client(secret="none")
 
-    async def fastest(name: str) -> float:
-        times = []
-        for _ in range(6):
-            began_s = time.perf_counter()
-            await side.ask(GRANT, basic(name, "wrong"))
-            times.append(time.perf_counter() - began_s)
-        return min(times)
+    async def asked(name: str) -> float:
+        began_s = time.perf_counter()
+        await side.ask(GRANT, basic(name, "wrong"))
+        return time.perf_counter() - began_s
 
-    known = await fastest(client_id)
-    # Without the hash an answer takes a tenth of the time; the bounds leave room for a busy machine.
-    for name in ("nobody", keyed):
-        assert 0.5 < await fastest(name) / known < 2.0, name
+    # Without the hash an answer takes a tenth of the time. The fastest of each counts, in turns, as often as a busy
+    # machine needs.
+    names = (client_id, "nobody", keyed)
+    fastest = dict.fromkeys(names, float("inf"))
+    for turn in range(30):
+        for name in names:
+            fastest[name] = min(fastest[name], await asked(name))
+        if turn >= 5 and all(0.5 < fastest[name] / fastest[client_id] < 2.0 for name in names):
+            break
+    else:
+        raise AssertionError(fastest)
 
 
 # --- guessing -------------------------------------------------------------------------------------------------------

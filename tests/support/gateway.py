@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
 import httpx
 import orjson
+from fastapi import FastAPI
 
 from ngsp.adapter import Adapter, Manifest, Request
 from ngsp.api.edge import Limits
@@ -25,6 +26,9 @@ from ngsp.transactions import entry
 from tests.support import described
 from tests.support.registry import settings_for, temporary_database
 from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from ngsp.api.parts import Parts
 
 OPEN = ("accepted", "delivered")
 """Kinds of entries of a submission that has not ended."""
@@ -172,6 +176,14 @@ class Rig:
     rows: asyncpg.Connection
     secrets: dict[str, str]
     tokens: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> Parts:
+        """What the routes of this gateway have."""
+        app: Any = self.door
+        while not isinstance(app, FastAPI):  # behind the doors before it
+            app = app._inner
+        return cast("Parts", app.state.parts)
 
     async def token(self, client: str) -> str:
         if client not in self.tokens:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 import pytest
-from fastapi import FastAPI
 
 from ngsp.adapter import Refused, Request
 from ngsp.api.transactions import TransactionDocument, TransactionItem
@@ -17,10 +15,6 @@ from ngsp.messages import uuid7
 from tests.support.gateway import Rig
 from tests.support.waiting import until
 from tests.transactions.hands import call, items, listed, submit
-
-if TYPE_CHECKING:
-    from ngsp.api.parts import Parts
-
 
 # One transaction
 
@@ -113,10 +107,7 @@ async def test_nobody_waits_for_a_caller_who_has_gone(rig: Rig) -> None:
 
     rig.provider.act = act  # type: ignore[method-assign]
     tx = await submit(rig)
-    app: Any = rig.door
-    while not isinstance(app, FastAPI):  # behind the doors before it
-        app = app._inner
-    waiting = cast("Parts", app.state.parts).finder.waiting
+    waiting = rig.parts.finder.waiting
     asked = asyncio.create_task(rig.get(f"/v1/transactions/{tx}", Prefer="wait=60"))
     await until(lambda: waiting.count == 1, "the gateway waits for the outcome")
     asked.cancel()

@@ -18,7 +18,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ngsp import __version__
 from ngsp.adapter import Adapter
-from ngsp.adapter.runner import AdapterRunner
 from ngsp.api import problems, routes
 from ngsp.api.compatible import CompatibleDoor, CompatibleParts
 from ngsp.api.front import FrontDoor
@@ -36,6 +35,7 @@ from ngsp.identity.partners import Partners
 from ngsp.identity.secrets import hash_secret
 from ngsp.identity.sharing import SHARE_EVERY_S, Sharing
 from ngsp.identity.tokens import Tokens
+from ngsp.inside import AdaptersInside
 from ngsp.jobs import Jobs
 from ngsp.messages import GATEWAYS_GROUP, OUTCOMES_TOPIC, REPLY_TOPIC_PREFIX, group_of
 from ngsp.quota import Quotas
@@ -163,7 +163,9 @@ class Gateway:
         )
         registry.on_change(relay.on_change)
         presence.start()
-        await self._open_adapters(adapters, bus, vault)
+        inside = AdaptersInside(bus, vault, settings.adapter_folder, registry, settings.instance)
+        self._stack.push_async_callback(inside.stop)
+        await inside.start(adapters)
         strays.start()
         self._stack.push_async_callback(strays.stop)
         await asker.start()
@@ -175,6 +177,7 @@ class Gateway:
         self._jobs.start("attempts", Sharing(rows, tokens.clients.attempts).step, SHARE_EVERY_S)
         for name, step in (("refusals", refusals.flush), ("quotas", quotas.step), ("gauges", metrics.refresh)):
             self._jobs.start(name, step, TEND_EVERY_S)
+        self._jobs.start("beats", inside.beat, TEND_EVERY_S)
         self._door = door
         compatible = CompatibleParts(
             exchange, self._gate, refusals, metrics, registry, tokens, Partners(tokens), settings.trusted_proxies
@@ -276,12 +279,6 @@ class Gateway:
         registry.on_change(on_change)
         jobs.start("topics", ensure, TOPICS_EVERY_S, leased=True)
         jobs.start("replies", ensure_replies, TOPICS_EVERY_S)
-
-    async def _open_adapters(self, adapters: Sequence[Adapter], bus: Bus, vault: Vault) -> None:
-        for adapter in adapters:
-            runner = AdapterRunner(adapter, bus, vault, self._settings.adapter_folder)
-            await runner.start()
-            self._stack.push_async_callback(runner.stop)
 
     def _start_jobs(
         self,

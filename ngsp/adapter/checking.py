@@ -101,6 +101,11 @@ async def adapter_status(id: str, gateway: Gateway) -> list[str]:
         f"{found['id']}  {found['provider']}  {found['state']}",
         tr("Báo lần cuối", "Last heartbeat") + f": {found['seen_at'] or never}  {found['build']}".rstrip(),
     ]
+    lines += [f"  ! {complaint['what']}: {complaint['name']}" for complaint in found["degraded"]]
+    lines += [
+        f"  {process['process']}  {process['build']}  " + tr("đang xử lý", "in work") + f": {process['in_work']}"
+        for process in found["processes"]
+    ]
     return lines + [f"  {service['path']}  {service['state']}" for service in found["services"]]
 
 

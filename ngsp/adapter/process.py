@@ -22,7 +22,6 @@ import structlog
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ngsp import __version__
 from ngsp.adapter.clock import Clock
 from ngsp.adapter.databases import passing
 from ngsp.adapter.definition import Adapter
@@ -31,7 +30,6 @@ from ngsp.adapter.manifest import ManifestError
 from ngsp.adapter.runner import AdapterRunner
 from ngsp.bus.kafka import KafkaBus, KafkaConnection
 from ngsp.errors import BusUnavailable
-from ngsp.registry.schemas import digest
 from ngsp.seldom import Seldom
 from ngsp.text import tr
 from ngsp.vault import Vault
@@ -179,16 +177,10 @@ class Registrar:
 
     async def beat_for_ever(self, runner: AdapterRunner, every_s: float = HEARTBEAT_EVERY_S) -> None:
         path = f"/v1/adapters/{self._adapter.id}/heartbeat"
-        told = {"build": __version__, "schemas": _schema_versions(self._adapter)}
         headers: dict[str, str] = {}
         seldom = Seldom()
         while True:
-            body = told | {
-                "breakers": self._adapter.breakers.states(),
-                "in_work": runner.in_work,
-                "paused": runner.paused,
-                "troubles": runner.troubles(),
-            }
+            body = runner.sign_of_life()
             try:
                 answer = await self._beat(path, body, headers, runner.clock)
                 if answer.status_code == 401:
@@ -208,14 +200,6 @@ class Registrar:
         answer = await self._client.post(path, json=body, headers=headers)
         clock.compare(answer.headers.get("date"), asked_at, clock())
         return answer
-
-
-def _schema_versions(adapter: Adapter) -> dict[str, str]:
-    """Service path → both schemas' digests, as the registry names them: it tells when the two are not the same."""
-    return {
-        path: f"{digest(service.request_schema)[:16]}.{digest(service.reply_schema)[:16]}"
-        for path, service in adapter.declared().items()
-    }
 
 
 async def run(target: str, settings: AdapterSettings) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import re
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -19,6 +20,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ngsp import __version__
 from ngsp.adapter.addresses import Addresses
 from ngsp.adapter.clock import OFF, Clock
 from ngsp.adapter.databases import passing
@@ -41,7 +43,7 @@ from ngsp.messages import (
     ReplyStatus,
     group_of,
 )
-from ngsp.registry.schemas import compiled
+from ngsp.registry.schemas import compiled, digest
 from ngsp.seldom import Seldom
 from ngsp.strictjson import parse
 from ngsp.vault import Vault
@@ -58,6 +60,8 @@ MOST_ATTEMPTS = 2**31
 _REPLY_TOPIC = re.compile(re.escape(REPLY_TOPIC_PREFIX) + r"[0-9]{1,5}")
 _ORDER = re.compile(r"[0-9a-f]{32}")
 _PLAIN = re.compile(r"[^A-Za-z0-9._/-]")
+
+_PROCESS = f"{re.sub(r'[^A-Za-z0-9.-]', '-', platform.node())[:60] or 'process'}-{os.getpid()}"
 
 log = structlog.get_logger(__name__)
 
@@ -85,6 +89,10 @@ class AdapterRunner:
         self.clock = clock or Clock()
         self._declared = adapter.declared()
         self._requests = {path: compiled(service.request_schema) for path, service in self._declared.items()}
+        self._versions = {
+            path: f"{digest(service.request_schema)[:16]}.{digest(service.reply_schema)[:16]}"
+            for path, service in self._declared.items()
+        }
         self._topics = {path: adapter.key(service).request_topic for path, service in self._declared.items()}
         self._stack = AsyncExitStack()
         self._resources: Any = None
@@ -169,6 +177,19 @@ class AdapterRunner:
         inboxes = (self._transactional, self._uncertain)
         full = any(inbox is not None and inbox.fill.is_full for inbox in inboxes)
         return [code for code, holds in ((OFF, self.clock.is_off), (FULL, full)) if holds]
+
+    def sign_of_life(self) -> dict[str, Any]:
+        """What a heartbeat says of this process (`POST /v1/adapters/{id}/heartbeat`)."""
+        return {
+            "process": _PROCESS,
+            "build": __version__,
+            "schemas": self._versions,
+            "breakers": self._adapter.breakers.states(),
+            "in_work": self.in_work,
+            "paused": self.paused,
+            "troubles": self.troubles(),
+            "probe": True,
+        }
 
     async def _handle(self, message: Message) -> None:
         try:

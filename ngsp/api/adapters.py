@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Literal
 
@@ -15,9 +16,10 @@ from ngsp.api.paging import Page, Paging
 from ngsp.api.parts import parts
 from ngsp.api.strict import StrictRoute
 from ngsp.errors import NotFound
-from ngsp.registry.adapters import AdapterRecord, get_adapter, list_adapters
+from ngsp.registry.adapters import AdapterRecord, AdapterState, get_adapter, list_adapters
 from ngsp.registry.change import Stored
 from ngsp.registry.documents import HeartbeatDocument, ManifestDocument, ReasonDocument
+from ngsp.registry.heartbeats import Complaint
 
 
 class ManifestRoute(StrictRoute):
@@ -32,23 +34,47 @@ Adapting = Annotated[Caller, Depends(requires("adapter", "operator"))]
 
 
 class ServedView(BaseModel):
-    """A service of an adapter and its state."""
+    """A service of an adapter and its state. `paused`: some process takes no more of it for now."""
 
     path: str
     state: str
+    paused: bool
+
+
+class ComplaintView(BaseModel):
+    """Why an adapter is degraded. `name`: of the breaker that is not closed, of the service whose schemas differ from
+    the registered ones, or the code of a trouble that the adapter told of."""
+
+    what: Literal["breaker", "schemas", "trouble"]
+    name: str
+
+
+class ProcessView(BaseModel):
+    """One process of an adapter, as its last heartbeat had it. `in_work`: requests taken and not answered."""
+
+    process: str
+    seen_at: datetime
+    build: str
+    breakers: dict[str, str]
+    in_work: int
+    paused: list[str]
+    degraded: list[ComplaintView]
 
 
 class AdapterView(BaseModel):
-    """An adapter. `state` follows from `seen_at`, the last heartbeat; `build` is what that heartbeat said.
+    """An adapter. `state`: `retired`; `silent`, where no process was heard of for 30 seconds; `degraded`, where
+    something is wrong with one that was; else `online`. `seen_at`, `build`: of the last heartbeat of all.
 
     `retired_reason`: why it is retired since `retired_at`; null where it is not.
     """
 
     id: str
     provider: str
-    state: Literal["online", "silent", "retired"]
+    state: AdapterState
+    degraded: list[ComplaintView]
     seen_at: datetime | None
     build: str
+    processes: list[ProcessView]
     registered_by: str
     registered_at: datetime
     services: list[ServedView]
@@ -57,26 +83,48 @@ class AdapterView(BaseModel):
 
 
 class HeartbeatView(BaseModel):
-    """`differing`: services whose schemas at the adapter are not the registered ones."""
+    """`differing`: services whose schemas at this process are not the registered ones."""
 
-    state: Literal["online"]
+    state: Literal["online", "degraded"]
     differing: list[str]
 
 
 def _view(stored: Stored[AdapterRecord]) -> AdapterView:
-    adapter = stored.value
+    adapter, now = stored.value, datetime.now(UTC)
+    alive = adapter.alive(now)
+    paused = {path for process in alive for path in process.paused}
+    complaints = dict.fromkeys(complaint for process in alive for complaint in process.complaints)
     return AdapterView(
         id=adapter.id,
         provider=adapter.provider,
-        state=adapter.state(datetime.now(UTC)),
+        state=adapter.state(now),
+        degraded=_complaints(complaints),
         seen_at=adapter.seen_at,
         build=adapter.build,
+        processes=[
+            ProcessView(
+                process=process.name,
+                seen_at=process.seen_at,
+                build=process.build,
+                breakers=process.breakers,
+                in_work=process.in_work,
+                paused=list(process.paused),
+                degraded=_complaints(process.complaints),
+            )
+            for process in alive
+        ],
         registered_by=adapter.registered_by,
         registered_at=adapter.registered_at,
-        services=[ServedView(path=path, state=state) for path, state in adapter.services.items()],
+        services=[
+            ServedView(path=path, state=state, paused=path in paused) for path, state in adapter.services.items()
+        ],
         retired_at=adapter.retired_at,
         retired_reason=adapter.retired_reason or None,
     )
+
+
+def _complaints(found: Iterable[Complaint]) -> list[ComplaintView]:
+    return [ComplaintView(what=complaint.what, name=complaint.name) for complaint in found]
 
 
 @router.post("/{id:path}/heartbeat")
@@ -84,8 +132,8 @@ async def post_heartbeat(
     request: Request, id: AdapterPath, document: HeartbeatDocument, caller: Adapting
 ) -> HeartbeatView:
     """Báo còn hoạt động, mười giây một lần. / A sign of life, every ten seconds."""
-    differing = await parts(request).registry.beat(actor(caller), adapter_id(id), document)
-    return HeartbeatView(state="online", differing=list(differing))
+    process = await parts(request).registry.beat(actor(caller), adapter_id(id), document)
+    return HeartbeatView(state="degraded" if process.complaints else "online", differing=list(process.differing))
 
 
 @router.post("/{id:path}/retire")

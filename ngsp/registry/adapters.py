@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import func, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ngsp.errors import AccessDenied, Fault, NotFound, StateConflict, VersionConflict
-from ngsp.registry.change import ANY, Actor, Change, Condition, Row, Stored, database_errors, fetch, find
-from ngsp.registry.documents import HeartbeatDocument, ManifestDocument
+from ngsp.registry.change import ANY, Change, Condition, Row, Stored, fetch, find
+from ngsp.registry.documents import ManifestDocument
+from ngsp.registry.heartbeats import SILENT_AFTER, AdapterProcess, processes_of, schema_version
 from ngsp.registry.manifests import CheckedService
 from ngsp.registry.tables import adapters, services
 from ngsp.registry.texts import MOST_FAULTS
 from ngsp.text import Text
 
-SILENT_AFTER = timedelta(seconds=30)
-"""Three heartbeats at the pace of ten seconds that adapters keep."""
+AdapterState = Literal["online", "degraded", "silent", "retired"]
+"""Of an adapter: all well; heard, but something is wrong; nothing heard; ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterRecord:
     """An adapter as the registry shows it. `services`: path → state. `seen_at`, `build`: of the last heartbeat.
 
-    `retired_reason`: why it is retired, since `retired_at`; empty where it is not.
+    `processes`: those that were heard of lately. `retired_reason`: why it is retired, since `retired_at`; empty where
+    it is not.
     """
 
     id: str
@@ -36,13 +38,20 @@ class AdapterRecord:
     seen_at: datetime | None
     build: str
     services: dict[str, str]
+    processes: tuple[AdapterProcess, ...] = ()
     retired_at: datetime | None = None
     retired_reason: str = ""
 
-    def state(self, now: datetime) -> Literal["online", "silent", "retired"]:
+    def state(self, now: datetime) -> AdapterState:
         if self.retired_at is not None:
             return "retired"
-        return "online" if self.seen_at is not None and now - self.seen_at < SILENT_AFTER else "silent"
+        alive = self.alive(now)
+        if not alive:
+            return "silent"
+        return "degraded" if any(process.complaints for process in alive) else "online"
+
+    def alive(self, now: datetime) -> list[AdapterProcess]:
+        return [process for process in self.processes if now - process.seen_at < SILENT_AFTER]
 
 
 async def put_adapter(
@@ -168,34 +177,6 @@ def state_of(served: bool, decided: str) -> str:
     return decided if served else "retired"
 
 
-async def beat(engine: AsyncEngine, actor: Actor, adapter_id: str, heartbeat: HeartbeatDocument) -> tuple[str, ...]:
-    """Notes the heartbeat: no change of the registry, no revision. Returns the services whose schemas differ from ours.
-
-    `NotFound` where the adapter is not the caller's own member's.
-    """
-    with database_errors():
-        async with engine.begin() as connection:
-            row = await find(connection, adapters, id=adapter_id)
-            if row is None or not (actor.is_operator or row["provider"] == actor.member):
-                raise NotFound(reason="no such adapter of this member")
-            if row["retired_at"] is not None:
-                retired = Text("Bộ kết nối này đã ngừng phục vụ.", "This adapter is retired.")
-                raise StateConflict(retired, reason="a heartbeat of a retired adapter")
-            await connection.execute(
-                update(adapters)
-                .where(adapters.c.id == adapter_id)
-                .values(seen_at=func.clock_timestamp(), build=heartbeat.build, seen_schemas=heartbeat.schemas)
-            )
-            digests = select(services.c.path, services.c.request_digest, services.c.reply_digest).where(
-                services.c.adapter == adapter_id, services.c.state != "retired"
-            )
-            found = (await connection.execute(digests)).all()
-    ours = {path: f"{request[:16]}.{reply[:16]}" for path, request, reply in found}
-    return tuple(
-        sorted(path for path in ours.keys() | heartbeat.schemas if ours.get(path) != heartbeat.schemas.get(path))
-    )
-
-
 async def get_adapter(connection: AsyncConnection, adapter_id: str) -> Stored[AdapterRecord]:
     """`NotFound` where there is none."""
     row = await find(connection, adapters, id=adapter_id)
@@ -216,9 +197,15 @@ async def list_adapters(
 
 async def _records(connection: AsyncConnection, found: list[Row]) -> list[Stored[AdapterRecord]]:
     served: dict[str, dict[str, str]] = {row["id"]: {} for row in found}
-    statement = select(services.c.adapter, services.c.path, services.c.state).where(services.c.adapter.in_(served))
-    for adapter, path, state in (await connection.execute(statement.order_by(services.c.path))).all():
+    versions: dict[str, dict[str, str]] = {row["id"]: {} for row in found}
+    statement = select(
+        *(services.c[name] for name in ("adapter", "path", "state", "request_digest", "reply_digest"))
+    ).where(services.c.adapter.in_(served))
+    for adapter, path, state, *digests in (await connection.execute(statement.order_by(services.c.path))).all():
         served[adapter][path] = state
+        if state != "retired":
+            versions[adapter][path] = schema_version(*digests)
+    processes = await processes_of(connection, versions)
     return [
         Stored(
             AdapterRecord(
@@ -229,6 +216,7 @@ async def _records(connection: AsyncConnection, found: list[Row]) -> list[Stored
                 seen_at=row["seen_at"],
                 build=row["build"],
                 services=served[row["id"]],
+                processes=processes[row["id"]],
                 retired_at=row["retired_at"],
                 retired_reason=row["retired_reason"],
             ),

@@ -213,7 +213,7 @@ class HeartbeatDocument(Document):
 
     Of the process that sends it: `breakers`, name → state of those before the systems behind it; `in_work`, requests
     taken and not answered; `paused`, services of which it takes no more for now; `troubles`, codes of what else is
-    wrong with it.
+    wrong with it. `process`: its name among the processes of the adapter; `probe`: it answers probes.
     """
 
     build: Annotated[str, Field(max_length=100), AfterValidator(clean)]
@@ -224,6 +224,8 @@ class HeartbeatDocument(Document):
     ] = {}
     in_work: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     paused: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=200)] = []
+    process: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}$")] = "-"
+    probe: bool = False
     troubles: Annotated[list[Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,39}$")]], Field(max_length=20)] = []
 
     @model_validator(mode="after")

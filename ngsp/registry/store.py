@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from ngsp.config import Settings
 from ngsp.errors import NotFound
 from ngsp.identity.secrets import new_secret
-from ngsp.registry import adapters, agreements, clients, compatible_routes, life, members, states
+from ngsp.registry import adapters, agreements, clients, compatible_routes, heartbeats, life, members, states
 from ngsp.registry.adapters import AdapterRecord
 from ngsp.registry.agreement_records import AgreementRecord
 from ngsp.registry.change import ANY, Actor, Change, Condition, Stored, change, reading
@@ -28,6 +28,7 @@ from ngsp.registry.documents import (
     StateDocument,
     TermsDocument,
 )
+from ngsp.registry.heartbeats import AdapterProcess
 from ngsp.registry.manifests import check_manifest
 from ngsp.registry.model import Client, ClientKey, Member, Snapshot
 from ngsp.registry.routes import CompatibleRoute, RouteTable
@@ -168,9 +169,9 @@ class Registry:
         async with self.change(actor) as opened:
             return await states.retire_adapter(opened, adapter_id, document, condition)
 
-    async def beat(self, actor: Actor, adapter_id: str, heartbeat: HeartbeatDocument) -> tuple[str, ...]:
-        """Notes an adapter's heartbeat and returns the services whose schemas differ from the registered ones."""
-        return await adapters.beat(self._engine, actor, adapter_id, heartbeat)
+    async def beat(self, actor: Actor, adapter_id: str, heartbeat: HeartbeatDocument) -> AdapterProcess:
+        """Notes a heartbeat and returns the process that sent it, with what is wrong with it."""
+        return await heartbeats.beat(self._engine, actor, adapter_id, heartbeat)
 
     async def propose(self, actor: Actor, document: ProposalDocument) -> Stored[AgreementRecord]:
         async with self.change(actor) as opened:

@@ -101,6 +101,22 @@ adapters = Table(
 )
 """`seen_*` and `build` are what the last heartbeat said; they are no change of the registry and move no revision."""
 
+adapter_processes = Table(
+    "adapter_processes",
+    metadata,
+    Column("adapter", Text, ForeignKey("adapters.id"), primary_key=True),
+    Column("process", Text, primary_key=True),
+    Column("seen_at", Moment, nullable=False),
+    Column("build", Text, nullable=False),
+    Column("schemas", JSONB, nullable=False),
+    Column("breakers", JSONB, nullable=False),
+    Column("in_work", Integer, nullable=False),
+    Column("paused", ARRAY(Text), nullable=False),
+    Column("troubles", ARRAY(Text), nullable=False),
+    Column("probe", Boolean, nullable=False),
+)
+"""The last heartbeat of each process; no change of the registry either."""
+
 services = Table(
     "services",
     metadata,

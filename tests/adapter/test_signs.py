@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from ngsp.adapter.breaker import Breaker
 from ngsp.adapter.breakers import MOST_BREAKERS, Breakers
 from ngsp.adapter.process import AdapterSettings, Registrar
 from ngsp.bus import EmbeddedBus
+from ngsp.registry.documents import HeartbeatDocument
 from tests.adapter.conftest import OfficeOf
 from tests.adapter.desk import desk_at
 from tests.adapter.front import Front, front
@@ -95,6 +97,8 @@ async def test_a_heartbeat_tells_how_the_process_is(embedded: EmbeddedBus, offic
         beating = asyncio.create_task(told.beat_for_ever(runner, 0.05))
         await until(lambda: bool(gateway.beats), "the first heartbeat")
         assert gateway.beats[0] == {
+            "process": gateway.beats[0]["process"],
+            "probe": True,
             "build": gateway.beats[0]["build"],
             "schemas": gateway.beats[0]["schemas"],
             "breakers": {"registry": "closed"},
@@ -103,6 +107,7 @@ async def test_a_heartbeat_tells_how_the_process_is(embedded: EmbeddedBus, offic
             "troubles": [],
         }
         assert set(gateway.beats[0]["schemas"]) == {office.path}
+        assert HeartbeatDocument.model_validate(gateway.beats[0]).process.endswith(f"-{os.getpid()}")
         for _ in range(3):
             await desk.deliver(desk.envelope())
         await in_work(runner, 2)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0009_failed_attempts"
-down_revision = "0008_order"
+revision = "0010_failed_attempts"
+down_revision = "0009_adapter_processes"
 
 STATEMENTS = (
     """CREATE TABLE failed_attempts (

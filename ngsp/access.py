@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from ngsp.errors import AccessDenied, AgreementAmbiguous, MalformedHeader
-from ngsp.registry.model import Client, Grant, Service, Snapshot
+from ngsp.registry.model import NO_AGREEMENT, Agreement, Client, Grant, Service, Snapshot
 from ngsp.text import Text
 from ngsp.vntime import day_of
 
@@ -60,6 +60,11 @@ def authorise(
     if len(fitting) > 1:
         raise AgreementAmbiguous(members={"agreements": [a.id for a in fitting]})
     agreement = fitting[0]
+    _check_headers(service, agreement, officer, consent)
+    return snapshot.grant(service, agreement, purpose)
+
+
+def _check_headers(service: Service, agreement: Agreement, officer: str, consent: str) -> None:
     if service.officer_required and not officer:
         raise MalformedHeader(
             Text("Dịch vụ này yêu cầu tiêu đề Ngsp-Officer.", "This service requires the Ngsp-Officer header."),
@@ -70,14 +75,50 @@ def authorise(
             Text("Thỏa thuận yêu cầu tiêu đề Ngsp-Consent.", "The agreement requires the Ngsp-Consent header."),
             reason="consent missing",
         )
-    return snapshot.grant(service, agreement, purpose)
+
+
+def try_out(
+    snapshot: Snapshot, client: Client, path: str, *, purpose: str, agreement_id: str, officer: str, consent: str,
+    now: datetime,
+) -> Grant:  # fmt: skip
+    """The grant under which a client of the sandbox gets answers from the examples of the service at `path`.
+
+    No agreement is needed: the catalogue shows every client the examples anyway, and who is to agree on a service wants
+    to have tried it. Where one fits, its terms hold, so that the answer is what will be answered one day. Raises as
+    `authorise` does.
+    """
+    if "exchange" not in client.scopes:
+        raise AccessDenied(reason="client has no exchange scope")
+    member = snapshot.members.get(client.member)
+    if member is None or not member.in_force(now.date()):
+        raise AccessDenied(reason="consumer is not a member in force")
+    service = snapshot.services.get(path)
+    if service is None or service.state == "retired":
+        raise AccessDenied(reason="unknown service" if service is None else "service is retired")
+    agreements = snapshot.by_consumer.get((client.member, path), ())
+    fitting = [a for a in agreements if a.in_force(now) and purpose in a.purposes and agreement_id in ("", a.id)]
+    if len(fitting) > 1:
+        raise AgreementAmbiguous(members={"agreements": [a.id for a in fitting]})
+    agreement = fitting[0] if fitting else _no_agreement(client.member, path, purpose, now)
+    _check_headers(service, agreement, officer, consent)
+    return Grant(service, agreement, purpose, sandbox=True)
+
+
+def _no_agreement(consumer: str, path: str, purpose: str, now: datetime) -> Agreement:
+    """As if everything had been granted, without a limit."""
+    return Agreement(
+        NO_AGREEMENT, 0, consumer, path, frozenset((purpose,)), "", ("",), None, None, now, None, "accepted"
+    )
 
 
 def is_entitled(snapshot: Snapshot, client: Client, path: str, now: datetime) -> bool:
     """Whether `client` has an agreement in force with the service at `path`: then it may know what the service is like.
 
-    No grant: whether a call is allowed, for which purpose, is `authorise`'s to say.
+    No grant: whether a call is allowed, for which purpose, is `authorise`'s to say. A client of the sandbox may know
+    any: it gets nothing but examples.
     """
+    if client.sandbox:
+        return "exchange" in client.scopes
     agreements = snapshot.by_consumer.get((client.member, path), ())
     return "exchange" in client.scopes and any(agreement.in_force(now) for agreement in agreements)
 

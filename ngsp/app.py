@@ -38,6 +38,7 @@ from ngsp.identity.tokens import Tokens
 from ngsp.inside import AdaptersInside
 from ngsp.jobs import Jobs
 from ngsp.messages import GATEWAYS_GROUP, OUTCOMES_TOPIC, REPLY_TOPIC_PREFIX, group_of
+from ngsp.probing import Prober
 from ngsp.quota import Quotas
 from ngsp.refusals import Refusals
 from ngsp.registry.model import Snapshot
@@ -193,6 +194,7 @@ class Gateway:
             metrics=metrics,
             refusals=refusals,
             gate=self._gate,
+            prober=Prober(registry, asker, transactions, settings.node),
             checks={
                 "log": writer.trouble,
                 "bus": bus.trouble,

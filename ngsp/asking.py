@@ -11,6 +11,8 @@ from ngsp.bus.base import Bus, Message, Subscription
 from ngsp.errors import BusUnavailable
 from ngsp.messages import Headers, Reply
 
+OnSent = Callable[[asyncio.Future[None]], None]
+
 log = structlog.get_logger(__name__)
 
 
@@ -37,14 +39,21 @@ class Asker:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    async def ask(self, id: str, topic: str, headers: Headers, body: bytes, timeout_s: float) -> Reply | None:
-        """The reply to `id`, or None where none came in time. BusUnavailable only where nothing was published."""
+    async def ask(
+        self, id: str, topic: str, headers: Headers, body: bytes, timeout_s: float, *, on_sent: OnSent | None = None
+    ) -> Reply | None:
+        """The reply to `id`, or None where none came in time. BusUnavailable only where nothing was published.
+
+        `on_sent` is called when the bus has the message, or will not have it.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Reply | None] = loop.create_future()
         self._waiting[id] = future
         timer = loop.call_later(max(0.0, timeout_s), _give_up, future)
         try:
             sent = await self._bus.post(topic, headers, body)
+            if on_sent is not None:
+                sent.add_done_callback(on_sent)
             sent.add_done_callback(lambda done: self._sent(done, id, future))
             return await future
         finally:
@@ -70,7 +79,10 @@ class Asker:
             return
         future = self._waiting.get(reply.id)
         if future is None or future.done():
-            self._on_stray(reply)
+            if reply.probe:
+                log.info("a probe was answered too late", adapter=reply.adapter)
+            else:
+                self._on_stray(reply)
         else:
             future.set_result(reply)
 

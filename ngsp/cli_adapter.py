@@ -1,4 +1,4 @@
-"""`ngsp adapter new|check|dev|test|drift|register|run|status`: what an integrator types."""
+"""`ngsp adapter new|check|dev|test|drift|register|run|status|probe`: what integrators and operators type."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ngsp.cli_remote import Demo, Trouble, Url, exit_with, remote_of
 from ngsp.text import tr
 
 if TYPE_CHECKING:
@@ -230,6 +231,33 @@ def status(
         id = _find(adapter).id if Path(adapter).exists() else adapter
         for line in asyncio.run(adapter_status(id, _gateway(url))):
             typer.echo(line)
+
+
+@adapter_app.command(
+    help=tr(
+        "Thử đường đi đến một bộ kết nối và về (tài khoản vận hành).", "Try the way to an adapter and back (operator)."
+    )
+)
+def probe(
+    id: Annotated[str, typer.Argument(help=tr("Định danh bộ kết nối.", "The adapter's id."))],
+    service: Annotated[str, typer.Option(help=tr("Theo dịch vụ này.", "By this service."))] = "",
+    backend: Annotated[bool, typer.Option("--backend", help=tr("Cả hệ thống phía sau.", "Its system too."))] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, max=30, help=tr("Chờ tối đa (giây).", "Wait at most (s)."))] = 5.0,
+    url: Url = "",
+    demo: Demo = None,
+) -> None:
+    wanted = {"service": service, "backend": backend, "timeout_s": timeout}
+    try:
+        found = remote_of(url, demo).post(f"/v1/adapters/{id}/probe", wanted)
+    except Trouble as trouble:
+        raise exit_with(trouble) from None
+    told = [f"{found['outcome']} {found['code'] or ''}".strip(), found["service"], found["build"] or ""]
+    told += [f"{name} {took_ms:.1f} ms" for name, took_ms in sorted(found["timings_ms"].items())]
+    if found["backend"] is not None:
+        told.append(f"backend: {found['backend']['state']} {found['backend']['code'] or ''}".strip())
+    typer.echo("  ".join(part for part in told if part))
+    if found["outcome"] != "ok":
+        raise typer.Exit(1)
 
 
 def _gateway(url: str) -> Callable[[], tuple[str, str, str]]:

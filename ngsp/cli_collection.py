@@ -73,11 +73,19 @@ def _write(out: Path, base_url: str, id: str, secret: str) -> int:
     language = language_of_terminal()
     try:
         with Bus(base_url, ClientSecret(id, secret), language=language) as bus:
-            member = bus.get(f"/v1/clients/{id}")["member"]
+            who = bus.get(f"/v1/clients/{id}")
             services, agreements = list(bus.services()), list(bus.items("/v1/agreements"))
     except CallError as error:
         raise Trouble(str(error)) from None
-    files = bruno_collection(services, agreements, base_url=base_url, client=id, member=member, language=language)
+    files = bruno_collection(
+        services,
+        agreements,
+        base_url=base_url,
+        client=id,
+        member=who["member"],
+        language=language,
+        sandbox=who["sandbox"],
+    )
     for name, text in files.items():
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -88,6 +88,19 @@ class Remote:
         found: dict[str, Any] = answer.json()
         return found
 
+    def post(self, path: str, document: dict[str, Any]) -> dict[str, Any]:
+        """The JSON that `document` at `path` is answered with."""
+        import httpx
+
+        try:
+            answer = self._http.post(path, json=document, headers=self._authorization())
+        except httpx.TransportError as error:
+            raise Broken(_unreachable(self.url, error)) from error
+        if answer.status_code != 200:
+            raise _refused(answer.status_code, answer.content)
+        found: dict[str, Any] = answer.json()
+        return found
+
     def events(self, parameters: dict[str, Any], after: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
         """Events of the stream with their ids, None for a sign of life; ends where the stream does."""
         import httpx

@@ -54,6 +54,9 @@ Purpose = Annotated[str, _filter("purpose", "Mục đích.", "Purpose.")]
 Dossier = Annotated[str, _filter("dossier", "Mã hồ sơ.", "Dossier code.")]
 Trace = Annotated[str, _filter("trace", "Mã vết (W3C trace-id).", "W3C trace id.")]
 Officer = Annotated[str, _filter("officer", "Cán bộ.", "Officer.")]
+Sandbox = Annotated[
+    bool, typer.Option("--sandbox", help=tr("Chỉ của hệ thống thử nghiệm.", "Those of the sandbox only."))
+]
 After = Annotated[str, _filter("after", "Nối tiếp sau sự kiện có id này.", "Go on after the event of this id.")]
 Count = Annotated[
     int, typer.Option(min=0, help=tr("Dừng sau số sự kiện này; 0: không dừng.", "Stop after so many; 0: never."))
@@ -65,11 +68,11 @@ def list_transactions(
     limit: Annotated[int, typer.Option(min=1, max=100_000, help=tr("Số giao dịch tối đa.", "Most to list."))] = 20,
     url: Url = "", demo: Demo = None, as_json: Json = False, from_: From = "", to: To = "", consumer: Consumer = "",
     provider: Provider = "", service: Service = "", outcome: Outcome = "", purpose: Purpose = "", dossier: Dossier = "",
-    trace: Trace = "", officer: Officer = "",
+    trace: Trace = "", officer: Officer = "", sandbox: Sandbox = False,
 ) -> None:  # fmt: skip
     wanted = given(
         from_=from_, to=to, consumer=consumer, provider=provider, service=service, outcome=outcome, purpose=purpose,
-        dossier=dossier, trace=trace, officer=officer,
+        dossier=dossier, trace=trace, officer=officer, sandbox="true" if sandbox else "",
     )  # fmt: skip
     try:
         found = _items(remote_of(url, demo), wanted, limit)
@@ -127,11 +130,11 @@ def follow_transactions(
     after: After = "", count: Count = 0,
     url: Url = "", demo: Demo = None, as_json: Json = False, from_: From = "", to: To = "", consumer: Consumer = "",
     provider: Provider = "", service: Service = "", outcome: Outcome = "", purpose: Purpose = "", dossier: Dossier = "",
-    trace: Trace = "", officer: Officer = "",
+    trace: Trace = "", officer: Officer = "", sandbox: Sandbox = False,
 ) -> None:  # fmt: skip
     wanted = given(
         from_=from_, to=to, consumer=consumer, provider=provider, service=service, outcome=outcome, purpose=purpose,
-        dossier=dossier, trace=trace, officer=officer,
+        dossier=dossier, trace=trace, officer=officer, sandbox="true" if sandbox else "",
     )  # fmt: skip
     seen = 0
     try:

@@ -11,11 +11,16 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ngsp.text import Language, Text
 
 OFFICER = "canbo-0017"
+TRIAL = "trial"
+"""A purpose for the sandbox, where no agreement has to name it."""
+_STATUSES = {"ok": 200, "not-found": 404, "refused": 409}
+"""Outcome of an example → what a query is answered with; others are for the sandbox."""
 ENVIRONMENT = "environments/ngsp.bru"
 BEFORE, SERVICES, AFTER = "1-before", "2-services", "3-after"
 """The folders, in the order in which they are run."""
@@ -47,8 +52,10 @@ def bruno_collection(
     client: str,
     member: str,
     language: Language,
+    sandbox: bool = False,
 ) -> dict[str, str]:
-    """Path → text of every file. `services`, `agreements`: as the interface lists them; `member`: who will call."""
+    """Path → text of every file. `services`, `agreements`: as the interface lists them; `member`: who will call, and
+    whether from the sandbox, where no agreement is needed."""
     grants = {
         each["service"]: each for each in agreements if each["consumer"] == member and each["state"] == "accepted"
     }
@@ -58,7 +65,7 @@ def bruno_collection(
         "collection.bru": _blocks(
             auth={"mode": "bearer"}, auth_bearer={"token": "{{token}}"}, docs=_ABOUT.in_(language)
         ),
-        ENVIRONMENT: _environment(base_url, client),
+        ENVIRONMENT: _environment(base_url, client, TRIAL if sandbox else ""),
         f"{BEFORE}/folder.bru": _folder(_BEFORE.in_(language), 1),
         f"{BEFORE}/token.bru": _token(language),
         f"{BEFORE}/catalogue.bru": _get(_CATALOGUE.in_(language), 2, "/v1/services?limit=500"),
@@ -70,46 +77,59 @@ def bruno_collection(
     files[f"{AFTER}/reply.bru"] = _get(_REPLY.in_(language), 2, f"{one}/reply")
     files[f"{AFTER}/transactions.bru"] = _get(_LIST.in_(language), 3, "/v1/transactions?limit=20")
     for number, service in enumerate(services, 1):
-        files |= _service(service, grants.get(service["path"]), number, language)
+        files |= _service(service, _Terms(grants.get(service["path"]), sandbox), number, language)
     return files
 
 
-def _service(
-    service: Mapping[str, Any], grant: Mapping[str, Any] | None, number: int, language: Language
-) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What holds between the caller and a service: their agreement, None without; or the sandbox."""
+
+    grant: Mapping[str, Any] | None
+    sandbox: bool
+
+    def headers(self) -> dict[str, str]:
+        version = _in_force(self.grant) if self.grant else {}
+        found = {"Ngsp-Purpose": next(iter(version.get("purposes", ())), "{{purpose}}")}
+        if version.get("consent_required"):
+            found["Ngsp-Consent"] = "{{consent}}"
+        return found | ({"Ngsp-Sandbox": "true"} if self.sandbox else {})
+
+    @property
+    def allowed(self) -> bool:
+        return self.sandbox or self.grant is not None
+
+
+def _service(service: Mapping[str, Any], terms: _Terms, number: int, language: Language) -> dict[str, str]:
     folder = f"{SERVICES}/{service['path'].replace('/', '-')}"
     title = service["title"][language]
     about = f"{service['description'][language]}\n\n{service['path']}, {service['mode']}"
-    if grant is None:
+    if not terms.allowed:
         about += f"\n\n{_NO_AGREEMENT.in_(language)}"
     files = {f"{folder}/folder.bru": _folder(f"{service['provider']}: {title}", number, about)}
     for number, example in enumerate(service["examples"], 1):
         titles = example.get("title") or {"vi": f"{_EXAMPLE.vi} {number}", "en": f"{_EXAMPLE.en} {number}"}
         file = f"{folder}/{number:02d}-{_slug(titles['en'])}.bru"
-        files[file] = _call(service, grant, example, titles[language], number)
+        files[file] = _call(service, terms, example, titles[language], number)
     return files
 
 
-def _call(
-    service: Mapping[str, Any], grant: Mapping[str, Any] | None, example: Mapping[str, Any], title: str, number: int
-) -> str:
+def _call(service: Mapping[str, Any], terms: _Terms, example: Mapping[str, Any], title: str, number: int) -> str:
     submission = service["mode"] == "submission"
-    version = _in_force(grant) if grant else {}
-    headers = {"Ngsp-Purpose": next(iter(version.get("purposes", ())), "{{purpose}}")}
+    headers = terms.headers()
     if service["officer_required"]:
         headers["Ngsp-Officer"] = "{{officer}}"
-    if version.get("consent_required"):
-        headers["Ngsp-Consent"] = "{{consent}}"
     if submission:
         headers["Idempotency-Key"] = "{{$guid}}"
-    expected = 202 if submission else 200
+    expected = 202 if submission else _STATUSES.get(example.get("outcome", "ok"))
+    told = terms.allowed and expected is not None and (not terms.sandbox or example.keys() & {"reply", "outcome"})
     return _blocks(
         meta={"name": _line(title), "type": "http", "seq": str(number)},
         post={"url": f"{{{{baseUrl}}}}/v1/services/{service['path']}", "body": "json", "auth": "inherit"},
         headers=headers,
         body_json=json.dumps(example["request"], ensure_ascii=False, indent=2),
         vars_post_response={"transaction": "res.headers['ngsp-transaction']"} if submission else {},
-        **({"assert": {"res.status": f"eq {expected}"}} if grant else {}),
+        **({"assert": {"res.status": f"eq {expected}"}} if told else {}),
     )
 
 
@@ -143,8 +163,8 @@ def _get(title: str, number: int, path: str, headers: Mapping[str, str] | None =
     )
 
 
-def _environment(base_url: str, client: str) -> str:
-    known = {"baseUrl": base_url, "clientId": client, "officer": OFFICER, "purpose": "", "consent": ""}
+def _environment(base_url: str, client: str, purpose: str) -> str:
+    known = {"baseUrl": base_url, "clientId": client, "officer": OFFICER, "purpose": purpose, "consent": ""}
     return _blocks(vars=known) + "vars:secret [\n  clientSecret\n]\n"
 
 

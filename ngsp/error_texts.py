@@ -93,6 +93,14 @@ TEXTS: dict[str, ErrorText] = {
         "Kiểm tra lại địa chỉ và mã định danh.",
         "Check the address and the identifier.",
     ),
+    "no-example": _t(
+        "Không có ví dụ nào ứng với yêu cầu này",
+        "No example fits this request",
+        "Hệ thống thử nghiệm chỉ được trả lời từ các ví dụ của dịch vụ, và không ví dụ nào có dạng của yêu cầu này.",
+        "A client of the sandbox is answered from the service's examples, and none has the shape of this request.",
+        "Gửi yêu cầu của một ví dụ nêu trong `examples`; nội dung của chúng ở /v1/services.",
+        "Send the request of one of the examples named in `examples`; /v1/services shows them.",
+    ),
     "method-not-allowed": _t(
         "Phương thức HTTP không được hỗ trợ ở địa chỉ này",
         "This method is not supported here",

@@ -5,7 +5,7 @@
     │   ├── MalformedRequest             400  malformed-http, malformed-json, malformed-header, malformed-parameter
     │   ├── Unauthenticated              401  unauthenticated
     │   ├── Forbidden                    403  access-denied, scope-missing, agreement-revoked
-    │   ├── Missing                      404  not-found · 405 method-not-allowed · 406 not-acceptable
+    │   ├── Missing                      404  not-found, no-example · 405 method-not-allowed · 406 not-acceptable
     │   ├── RequestTimeout               408  request-timeout
     │   ├── Conflict                     409  key-in-flight, version-conflict, state-conflict, message-replayed
     │   ├── Erased                       410  reply-erased, key-expired
@@ -78,6 +78,8 @@ class NgspError(Exception):
         self.reason = reason or self.code
         self.transaction = ""
         """Set where the error is an earlier transaction's stored outcome."""
+        self.sandbox = False
+        """Set where a client of the sandbox is told it."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -168,6 +170,12 @@ class Missing(CallerError):
 
 class NotFound(Missing):
     code = "not-found"
+
+
+class NoExample(Missing):
+    """Of the sandbox: no example fits the request. Member `examples`: the titles of those there are."""
+
+    code = "no-example"
 
 
 class MethodNotAllowed(Missing):

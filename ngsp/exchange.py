@@ -13,10 +13,10 @@ import math
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from ngsp.access import authorise, line_of, subjects_in
+from ngsp.access import authorise, line_of, subjects_in, try_out
 from ngsp.asking import Asker
 from ngsp.conclusion import conclude, no_answer
 from ngsp.errors import (
@@ -25,6 +25,7 @@ from ngsp.errors import (
     InvalidIdentifier,
     KeyRequired,
     LogUnavailable,
+    MalformedHeader,
     NgspError,
     QuotaExhausted,
     SchemaMismatch,
@@ -37,14 +38,20 @@ from ngsp.quota import Quotas
 from ngsp.registry.model import Client, Grant, Service, Snapshot
 from ngsp.registry.store import Registry
 from ngsp.repeats import Repeats
+from ngsp.sandbox import rehearse
 from ngsp.strictjson import parse
 from ngsp.telemetry import Metrics
+from ngsp.text import Text
 from ngsp.transactions import entry
 from ngsp.transactions.log import Conclusion, Transaction, TransactionLog, trace_id
 from ngsp.vault import Vault
 
 _PERSONAL = re.compile(r"[0-9]{9,}")
 """May be an identity number."""
+_NOT_SANDBOX = Text(
+    "Hệ thống này không phải hệ thống thử nghiệm: yêu cầu có Ngsp-Sandbox không được chuyển đi.",
+    "This client is none of the sandbox: a request with Ngsp-Sandbox is not passed on.",
+)
 
 
 @dataclass(slots=True)
@@ -71,6 +78,8 @@ class Call:
     respond_async: bool = False
     route: str = ""
     """The compatible route that it came by, empty without."""
+    sandbox: bool = False
+    """The caller says that it means the sandbox: a client that is none of it is refused."""
     malformed: NgspError | None = None
     """What is wrong with the headers: told only to a caller who has been authenticated."""
 
@@ -84,6 +93,7 @@ class Call:
             "officer": self.officer,
             "procedure": self.procedure,
             "route": self.route,
+            "sandbox": "1" if client.sandbox else "",
             "trace": trace_id(self.traceparent),
         }
         return {name: value for name, value in found.items() if value}
@@ -111,6 +121,8 @@ class Answer:
     body: bytes = b""
     retry_after_s: int = 1
     """Of a 202: when it makes sense to ask."""
+    sandbox: bool = False
+    """It was made from the service's examples."""
 
 
 def _away_s(service: Service, mode: Mode) -> float:
@@ -178,6 +190,8 @@ class Exchange:
         clock = Clock()
         snapshot, now_s = self._registry.snapshot, time.time()
         caller = await self._authenticate(call, snapshot, now_s)
+        if caller.client.sandbox:
+            return await self._try_out(call, caller, snapshot, clock)
         try:
             grant = self._authorise(call, caller, snapshot)
             mode = self._mode(call, grant.service)
@@ -209,6 +223,36 @@ class Exchange:
             raise conclusion.error
         return Answer(200, transaction.id, conclusion.body)
 
+    async def _try_out(self, call: Call, caller: Caller, snapshot: Snapshot, clock: Clock) -> Answer:
+        """A client of the sandbox is answered from examples; whatever it is told is marked."""
+        try:
+            return replace(await self._rehearse(call, caller, snapshot, clock), sandbox=True)
+        except NgspError as error:
+            error.sandbox = True
+            raise
+
+    async def _rehearse(self, call: Call, caller: Caller, snapshot: Snapshot, clock: Clock) -> Answer:
+        """As `call`, less all that is real: no quota, no outbox, no bus. Both entries are durable in one commit."""
+        try:
+            grant = self._authorise(call, caller, snapshot)
+            mode = self._mode(call, grant.service, on_bus=False)
+            body = await call.read_body(grant.service.max_body_bytes)
+            request = self._validate(grant.service, body)
+            reply = rehearse(grant.service, request, call.transaction)
+            transaction = self._open(call, caller, grant, mode, body, request, clock)
+        except NgspError as error:
+            await self._refuse(call, caller, error)
+            raise
+        clock.lap("admit")
+        conclusion = conclude(grant, reply)
+        if await self._log.record(transaction, conclusion) == "key-taken":
+            return await self._repeat(call, transaction)
+        if mode == "submission":
+            return Answer(202, transaction.id)
+        if conclusion.error is not None:
+            raise conclusion.error
+        return Answer(200, transaction.id, conclusion.body)
+
     async def _authenticate(self, call: Call, snapshot: Snapshot, now_s: float) -> Caller:
         try:
             return self._tokens.authenticate(call.authorization, snapshot, now_s)
@@ -222,7 +266,10 @@ class Exchange:
             raise call.malformed
         if call.path not in snapshot.services:
             ServiceKey.parse(call.path)
-        return authorise(
+        if call.sandbox and not caller.client.sandbox:
+            raise MalformedHeader(_NOT_SANDBOX, reason="Ngsp-Sandbox of a client that is none of the sandbox")
+        decide = try_out if caller.client.sandbox else authorise
+        return decide(
             snapshot,
             caller.client,
             call.path,
@@ -233,11 +280,11 @@ class Exchange:
             now=entry.now(),
         )
 
-    def _mode(self, call: Call, service: Service) -> Mode:
+    def _mode(self, call: Call, service: Service, *, on_bus: bool = True) -> Mode:
         mode: Mode = "submission" if call.respond_async else service.mode
         if mode == "submission" and not call.idempotency_key:
             raise KeyRequired
-        if mode == "query" and (trouble := self._asker.trouble()):
+        if mode == "query" and on_bus and (trouble := self._asker.trouble()):
             raise BusUnavailable(retry_after_s=2, reason=trouble)
         return mode
 

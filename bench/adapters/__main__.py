@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 
 import uvloop
 
-from bench.adapters import mapping, rest, soap
+from bench.adapters import mapping, rest, runner, soap
 from bench.child import ChildError
 from bench.machine import commit, machine
 from ngsp.text import tr
 
 PARTS: dict[str, Callable[[bool], list[str]]] = {
+    "runner": lambda quick: uvloop.run(runner.measure(quick)),
     "rest": lambda quick: uvloop.run(rest.measure(quick)),
     "soap": lambda quick: uvloop.run(soap.measure(quick)),
     "mapping": mapping.measure,

@@ -157,6 +157,12 @@ class _Contract:
         shown = tr(title.get("vi", ""), title.get("en", "")) if isinstance(title, dict) else str(title)
         for fault in self._asked(example["request"]):
             yield f"«{shown}»: {fault}"
+        if self.offer.manifest.mode == "query" and example.get("outcome") in _NOS:
+            reply = self.bench.ask(self.offer, example["request"]).reply
+            was, now = f"{example['outcome']} {example.get('code', '')}", f"{reply.status} {reply.code}"
+            if was.strip() not in (now.strip(), reply.status):
+                differs = tr(f"ví dụ nói «{was}», nay là «{now}»", f"the example says '{was}', now it is '{now}'")
+                yield f"«{shown}»: {differs}"
         if self.offer.manifest.mode == "query" and "reply" in example:
             tried = self.bench.ask(self.offer, example["request"])
             if tried.reply.status != "ok" or tried.payload != example["reply"]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ngsp.adapter.databases import Allows, database_at, passing
 from ngsp.adapter.fill import DEFAULT_BOUNDS, FULL, Bounds, Fill
+from ngsp.adapter.turns import Places
 from ngsp.messages import Envelope, Reply
 from ngsp.vault import Vault
 
@@ -91,7 +92,8 @@ def _full(envelope: Envelope) -> Reply:
 class TransactionalInbox:
     """In the provider's database at `url` (see `ngsp.adapter.databases`), beside the effect.
 
-    `forgets`: whether rows may go whose time is over by `clock`; not while that is known to be wrong.
+    `forgets`: whether rows may go whose time is over by `clock`; not while that is known to be wrong. `services`: whose
+    effects are in it, each with connections that the others cannot take from it.
     """
 
     def __init__(
@@ -102,11 +104,13 @@ class TransactionalInbox:
         allows: Allows | None = None,
         bounds: Bounds = DEFAULT_BOUNDS,
         forgets: Callable[[], bool] = lambda: True,
+        services: Sequence[str] = ("",),
     ) -> None:
         self._database = database_at(url, connections=CONNECTIONS, allows=allows)
         self._engine = self._database.engine
         self._vault, self._clock, self._forgets = vault, clock, forgets
-        self._turn = asyncio.Semaphore(self._database.writers)
+        self._services = frozenset(services)
+        self._places = Places(self._database.writers, services)
         self.fill = Fill(bounds)
         self._tend_at = 0.0
 
@@ -123,7 +127,7 @@ class TransactionalInbox:
         A concurrent delivery of the same id waits here for the other's commit and then finds its row, or is told by an
         error to come again. Whatever it raises, nothing was done that the next delivery would not find.
         """
-        async with self._turn:
+        async with self._places.place(envelope.service if envelope.service in self._services else ""):
             await self._tend()
             if self.fill.is_full and not await self._knows(envelope):
                 return _full(envelope)

@@ -9,6 +9,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import gc
 import importlib
 import os
 import signal
@@ -228,6 +229,10 @@ async def run(target: str, settings: AdapterSettings) -> None:
         stack.push_async_callback(bus.stop)
         if not await _unless(stopping, _start(bus, runner)):
             return
+        # What is there now stays: the collector need not look at it again, nor run at every few hundred objects.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
         beat = asyncio.create_task(registrar.beat_for_ever(runner)) if registrar else None
         await stopping.wait()
         if beat:

@@ -11,7 +11,6 @@ import platform
 import re
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +130,9 @@ class AdapterRunner:
             # A back end's address is its manifest's choice; that of a variable of its own is the operator's.
             of_backend = self._adapter.manifest.database_url_env is None
             allows = Addresses.of(self._environment).allows if of_backend else None
+            services = [path for path, service in self._declared.items() if service.effect == "transactional"]
             self._transactional = TransactionalInbox(
-                url, self._vault, self.clock, allows, self._bounds, self._may_forget
+                url, self._vault, self.clock, allows, self._bounds, self._may_forget, services
             )
             self._stack.push_async_callback(self._transactional.close)
             await self._transactional.prepare()
@@ -215,7 +215,17 @@ class AdapterRunner:
         else:
             log.warning("a request off its schema was not begun", adapter=self.id, transaction=envelope.id)
             reply = Reply(envelope.id, envelope.service, "failed", code="request-off-schema")
-        await self._answer(envelope, replace(reply, adapter=self._adapter.id, attempt=envelope.attempt))
+        signed = Reply(
+            reply.id,
+            reply.service,
+            reply.status,
+            reply.body,
+            reply.code,
+            self._adapter.id,
+            envelope.attempt,
+            reply.probe,
+        )
+        await self._answer(envelope, signed)
         self.handled += 1
 
     def _is_valid(self, envelope: Envelope) -> bool:

@@ -18,7 +18,7 @@ from ngsp.api.strict import StrictRoute
 from ngsp.errors import NotFound
 from ngsp.registry.adapters import AdapterRecord, AdapterState, get_adapter, list_adapters
 from ngsp.registry.change import Stored
-from ngsp.registry.documents import HeartbeatDocument, ManifestDocument, ReasonDocument
+from ngsp.registry.documents import HeartbeatDocument, ManifestDocument, ProbeDocument, ReasonDocument
 from ngsp.registry.heartbeats import Complaint
 
 
@@ -152,6 +152,59 @@ async def post_retire(
     stored = await parts(request).registry.retire_adapter(actor(caller), adapter_id(id), document, expected)
     response.headers["ETag"] = etag(stored.row_version)
     return _view(stored)
+
+
+class BackendProbeView(BaseModel):
+    """The system behind an adapter. `code`: why it failed, null where it did not."""
+
+    state: str
+    code: str | None
+
+
+class ProbeView(BaseModel):
+    """How a probe went. `id`: of its entry in the log. `code`: why the outcome is not `ok`. `timings_ms`: `sent`, until
+    the bus had the message; `adapter`, within the adapter, of which `backend` its system; `bus`, there and back;
+    `total`."""
+
+    id: str
+    adapter: str
+    service: str
+    outcome: Literal["ok", "no-answer", "failed"]
+    code: str | None
+    build: str | None
+    backend: BackendProbeView | None
+    timings_ms: dict[str, float]
+
+
+@router.post("/{id:path}/probe")
+async def post_probe(
+    request: Request,
+    id: AdapterPath,
+    caller: Annotated[Caller, Depends(requires("operator"))],
+    document: ProbeDocument | None = None,
+) -> ProbeView:
+    """Thử đường đi đến bộ kết nối và về, không đụng tới dữ liệu; `backend`: thử cả hệ thống phía sau. Được ghi nhật ký
+    đúng là phép thử.
+
+    Tries the way to an adapter and back, touching no data; `backend`: and the system behind it. Logged as what it is.
+    """
+    asked = document or ProbeDocument()
+    async with parts(request).registry.reading() as connection:
+        stored = await get_adapter(connection, adapter_id(id))
+    found = await parts(request).prober.probe(
+        actor(caller), stored.value, asked.service, "backend" if asked.backend else "adapter", asked.timeout_s
+    )
+    backend = found.backend
+    return ProbeView(
+        id=found.id,
+        adapter=stored.value.id,
+        service=found.service,
+        outcome=found.outcome,
+        code=found.code or None,
+        build=found.build or None,
+        backend=None if backend is None else BackendProbeView(state=backend["state"], code=backend["code"] or None),
+        timings_ms={name: took_us / 1000 for name, took_us in found.timings_us.items()},
+    )
 
 
 @router.put("/{id:path}", responses={201: {"model": AdapterView}})

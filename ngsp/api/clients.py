@@ -50,6 +50,7 @@ class ClientView(BaseModel):
     active: bool
     has_secret: bool
     tokens_valid_from: datetime | None
+    sandbox: bool
     keys: list[KeyView]
 
 
@@ -69,6 +70,7 @@ def _view(stored: Stored[Client]) -> ClientView:
         active=client.active,
         has_secret=bool(client.secret_hash),
         tokens_valid_from=client.tokens_valid_from,
+        sandbox=client.sandbox,
         keys=[KeyView.of(key) for key in client.keys],
     )
 

@@ -20,7 +20,7 @@ from ngsp.access import is_entitled
 from ngsp.api.address import client_address, throttle_group
 from ngsp.api.compatible_request import Reading, read, read_headers, read_query
 from ngsp.api.front import Visit, combined, takes_json
-from ngsp.api.problems import fields_of
+from ngsp.api.problems import SANDBOX, fields_of
 from ngsp.errors import (
     AccessDenied,
     BodyTooLarge,
@@ -296,6 +296,8 @@ class CompatibleVisit(Visit):
             (b"ngsp-transaction", id),
             (b"cache-control", b"no-store"),
         ]
+        if answer.sandbox:
+            fields.append(SANDBOX)
         if answer.status == 202:
             fields += [(b"location", b"/v1/transactions/" + id), (b"retry-after", b"1")]
         await self._send({"type": "http.response.start", "status": answer.status, "headers": fields})

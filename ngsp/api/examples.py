@@ -7,7 +7,7 @@ from typing import Any
 _TEXT = {"vi": "Tra cứu đơn vị hành chính", "en": "Look-up of administrative units"}
 _TERMS = {
     "purposes": ["birth-registration"],
-    "legal_basis": "Nghị định 63/2024/NĐ-CP, Điều 6",
+    "legal_basis": "Nghị định 63/2024/NĐ-CP",
     "fields": ["/SoDinhDanh", "/HoVaTen"],
     "quota_per_minute": 600,
     "valid_from": "2026-01-01T00:00:00Z",
@@ -68,11 +68,11 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "TermsDocument": _TERMS,
     "ReasonDocument": {
         "reason": "Kết thúc giai đoạn thử nghiệm.",
-        "legal_basis": "Nghị định 194/2025/NĐ-CP, Điều 15",
+        "legal_basis": "Nghị định 194/2025/NĐ-CP",
     },
     "RefusalDocument": {
         "reason": "Mục đích chưa nêu rõ căn cứ pháp lý.",
-        "legal_basis": "Nghị định 194/2025/NĐ-CP, Điều 15",
+        "legal_basis": "Nghị định 194/2025/NĐ-CP",
     },
     "TransactionItem": {
         "id": "0193517b-8f00-7a11-9b22-0123456789ab",
@@ -98,5 +98,6 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "request_bytes": 212,
         "reply_bytes": 486,
         "duration_ms": 15.3,
+        "sandbox": False,
     },
 }

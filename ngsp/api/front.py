@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ngsp.api.problems import render
+from ngsp.api.problems import SANDBOX, render
 from ngsp.api.turnaway import TurnAway
 from ngsp.errors import (
     BodyTooLarge,
@@ -47,6 +47,7 @@ FORMS: dict[bytes, tuple[str, re.Pattern[bytes]]] = {
     b"ngsp-procedure": ("procedure", re.compile(rb"\d\.\d{6}(?:\.[0-9A-Z.]{3,24})?")),
     b"ngsp-consent": ("consent", re.compile(rb"[A-Za-z0-9._:/-]{1,128}")),
     b"idempotency-key": ("idempotency_key", VISIBLE),
+    b"ngsp-sandbox": ("sandbox", re.compile(rb"true")),
 }
 MAY_HAVE_DIGITS = frozenset((b"ngsp-agreement", b"idempotency-key"))
 _JSON_TYPES = frozenset((b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"))
@@ -202,6 +203,7 @@ class Visit:
             path="" if b"%" in self._scope["raw_path"] else self._scope["path"][len(PREFIX) :],
             authorization=authorization,
             purpose=values.pop("purpose", ""),
+            sandbox=bool(values.pop("sandbox", "")),
             read_body=self._read_body,
             traceparent=self._traceparent(),
             wait_s=float(waits.group(1)) if waits else 0.0,
@@ -293,6 +295,8 @@ class Visit:
             (b"ngsp-transaction", id),
             (b"cache-control", b"no-store"),
         ]
+        if answer.sandbox:
+            headers.append(SANDBOX)
         if answer.status == 200:
             headers.append(_JSON_HEADER)
         else:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ngsp.config import Settings
     from ngsp.gate import Gate
     from ngsp.identity.tokens import Tokens
+    from ngsp.probing import Prober
     from ngsp.refusals import Refusals
     from ngsp.registry.store import Registry
     from ngsp.telemetry import Metrics
@@ -39,6 +40,7 @@ class Parts:
     metrics: Metrics
     refusals: Refusals
     gate: Gate
+    prober: Prober
     checks: Mapping[str, Callable[[], str]]
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 

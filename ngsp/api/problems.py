@@ -52,6 +52,8 @@ OnRefusal = Callable[[NgspError, Request, str], None]
 """Told of each refusal: the error, the request, and the problem's instance."""
 
 DEFAULT_RETRY_AFTER_S = 1
+SANDBOX = (b"ngsp-sandbox", b"true")
+"""Marks whatever a client of the sandbox is told."""
 _WAITS = (LimitReached, Unavailable, ProviderUnavailable, InMaintenance)
 
 _HEADS: dict[Language, list[tuple[bytes, bytes]]] = {
@@ -90,6 +92,8 @@ def fields_of(error: NgspError) -> list[tuple[bytes, bytes]]:
         found.append((b"www-authenticate", b'Bearer realm="ngsp", error="invalid_token"'))
     elif isinstance(error, ScopeMissing):
         found.append((b"www-authenticate", b'Bearer realm="ngsp", error="insufficient_scope"'))
+    if error.sandbox:
+        found.append(SANDBOX)
     return found
 
 

@@ -15,7 +15,7 @@ from ngsp.api.paging import Page, Paging
 from ngsp.api.parts import parts
 from ngsp.api.strict import StrictRoute
 from ngsp.api.transactions import STATES, asked_service, asked_time
-from ngsp.errors import MalformedParameter
+from ngsp.errors import MalformedParameter, ScopeMissing
 from ngsp.messages import IDENTIFIER, MEMBER_CODE
 from ngsp.text import Text
 from ngsp.transactions.entry import now
@@ -78,6 +78,8 @@ def _wanted(
     mode: Annotated[str, Query(max_length=20, pattern="^(query|submission)$")] = "",
     outcome: Annotated[str, Query(max_length=20, pattern=f"^({STATES})$", description="Trạng thái / State")] = "",
 ) -> Wanted:
+    if caller.client.sandbox:
+        raise ScopeMissing(_NOT_COUNTED, reason="a client of the sandbox sees nothing real")
     dimensions = tuple(by.split(",")) if by else ()
     if not set(dimensions) <= set(DIMENSIONS) or len(set(dimensions)) < len(dimensions):
         raise MalformedParameter(_BY.format(names=_NAMES), reason="by names no dimension, or one twice")
@@ -156,6 +158,10 @@ def _range(since: datetime | None, until: datetime | None, hourly: bool) -> tupl
     return span, begin.astimezone(UTC), end.astimezone(UTC)
 
 
+_NOT_COUNTED = Text(
+    "Hệ thống thử nghiệm không được tính vào thống kê.",
+    "The sandbox has no statistics: what it answers is not counted.",
+)
 _BY = Text(
     "Tham số by gồm các chiều sau, cách nhau bằng dấu phẩy, không lặp lại: {names}.",
     "The parameter by lists some of these, separated by commas, none twice: {names}.",

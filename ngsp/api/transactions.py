@@ -70,6 +70,7 @@ class TransactionItem(BaseModel):
     request_bytes: int | None
     reply_bytes: int | None
     duration_ms: float | None
+    sandbox: bool
 
 
 class TransactionDocument(TransactionItem):
@@ -92,6 +93,7 @@ def _filters(
     dossier: Annotated[str, Query(max_length=64, pattern=r"^[\x21-\x7e]+$")] = "",
     trace: Annotated[str, Query(max_length=32, pattern=r"^[0-9a-f]{32}$", description="W3C trace-id")] = "",
     officer: Annotated[str, Query(max_length=64, pattern=r"^[\x21-\x7e]+$")] = "",
+    sandbox: Annotated[bool, Query(description="Chỉ của hệ thống thử nghiệm / Those of the sandbox only")] = False,
 ) -> Filters:
     path = asked_service(service, provider)
     return Filters(
@@ -107,6 +109,7 @@ def _filters(
         trace=trace,
         officer=officer,
         member=only_member(caller, "auditor"),
+        sandbox=sandbox or caller.client.sandbox,
     )
 
 
@@ -193,8 +196,11 @@ async def read_reply(
     except Internal:
         raise
     except NgspError as error:
+        error.sandbox = view.row.sandbox
         return response(error, request, f"/v1/transactions/{id}", [(b"ngsp-transaction", id.encode())])
     headers = {"Cache-Control": "no-store", "Ngsp-Transaction": id}
+    if view.row.sandbox:
+        headers["Ngsp-Sandbox"] = "true"
     return Response(body, media_type="application/json", headers=headers)
 
 
@@ -206,6 +212,8 @@ async def _visible(finder: Finder, id: str, caller: Caller) -> TransactionView:
     member = only_member(caller, "auditor")
     if member is not None and not view.row.may_be_seen_by(member):
         raise NotFound(reason="not an end of the transaction")
+    if caller.client.sandbox and not view.row.sandbox:
+        raise NotFound(reason="a client of the sandbox sees nothing real")
     return view
 
 

@@ -35,7 +35,9 @@ PROBE_TIMEOUT_S = 3.0
 REQUEST_TIMEOUT_MS = 5_000
 LEADER_TIMEOUT_S = 20.0
 METADATA_PAUSE_S = 0.1
-MAX_BATCH_BYTES = 128 * 1024
+MAX_BATCH_BYTES = 512 * 1024
+"""Within what a topic takes at once. A send that finds the batch full waits for the one before it to be acknowledged:
+as many messages of 1 KB as an adapter has in work must fit, or it spends its time with that."""
 LARGEST_MESSAGE_BYTES = 2 * 1024 * 1024
 
 log = structlog.get_logger(__name__)

@@ -8,14 +8,15 @@ from collections.abc import Iterable, Mapping
 class Room:
     """Places for messages in work. `most`: in all. `limits`: topic → at most so many of it.
 
-    Half of all places is shared out evenly and kept for each topic, whatever the others take: so one whose handler
-    hangs fills what is left, and the others go on.
+    Half of all places, or one for each topic where that is more and can be, is shared out evenly and kept for each,
+    whatever the others take: so one whose handler hangs fills what is left, and the others go on.
     """
 
     def __init__(self, most: int, topics: Iterable[str], limits: Mapping[str, int] | None = None) -> None:
         self._taken = dict.fromkeys(topics, 0)
         self._limit = {topic: min(most, (limits or {}).get(topic, most)) for topic in self._taken}
-        share = most // (2 * len(self._taken)) if len(self._taken) > 1 else 0
+        number = len(self._taken)
+        share = max(most // (2 * number), int(most > number)) if number > 1 else 0
         self._share = {topic: min(share, self._limit[topic]) for topic in self._taken}
         self._left = most
         self._owed = sum(self._share.values())

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ngsp import __version__
 from ngsp.client.calls import call_path
-from ngsp.client.errors import CallError, NotUnderstood, problem_of
+from ngsp.client.errors import CallError, FromTheSandbox, NotUnderstood, problem_of
 from ngsp.client.repeating import Kind, Retry, harmless
 from ngsp.client.tokens import TOKEN_PATH, Form, Tokens, refusal_of
 from ngsp.client.wire import Answer, Flow, Open, Pause, Send
@@ -39,8 +39,8 @@ class Budget:
 class Asking:
     """How requests are made for one client."""
 
-    def __init__(self, tokens: Tokens, retry: Retry, language: Language) -> None:
-        self._tokens, self.retry = tokens, retry
+    def __init__(self, tokens: Tokens, retry: Retry, language: Language, sandbox: bool) -> None:
+        self._tokens, self.retry, self.sandbox = tokens, retry, sandbox
         self.language: Language = language
         self._effects: dict[str, str] = {}
 
@@ -105,9 +105,17 @@ class Asking:
             sent = replace(request, headers=headers)
             answer: Answer = yield Open(sent) if stream else sent
             if answer.status != 401 or renewed:
+                self._check_mark(answer)
                 return answer
             self._tokens.forget(value)
             renewed = True
+
+    def _check_mark(self, answer: Answer) -> None:
+        """An example is never taken for the truth by a program that was not told to expect one."""
+        if "ngsp-sandbox" in answer.headers and not self.sandbox:
+            error = FromTheSandbox(language=self.language)
+            error.transaction = answer.headers.get("ngsp-transaction", "")
+            raise error
 
     def _asked_for_token(self, form: Form, budget: Budget) -> Flow[Answer]:
         headers, body = form

@@ -43,8 +43,9 @@ class Client:
     """A client (hệ thống của cơ quan) that calls services.
 
     `base_url`: of the gateway. `issuer`: what assertions name as their audience, where that is another address.
-    `scope`: asked for with the token; all of the client's where empty. `language`: of error texts. `http`: an
-    `httpx.Client` of your own (proxies, certificates), which stays yours to close. `defaults`: options of every call.
+    `scope`: asked for with the token; all of the client's where empty. `language`: of error texts. `sandbox`: these
+    credentials are of the sandbox, whose answers are examples; both sides must say so. `http`: an `httpx.Client` of
+    your own (proxies, certificates), which stays yours to close. `defaults`: options of every call.
 
     Every method raises a `CallError`; what is harmless to repeat has been repeated by then.
     """
@@ -58,12 +59,19 @@ class Client:
         scope: str = "",
         language: Language = "vi",
         retry: Retry | None = None,
+        sandbox: bool = False,
         http: httpx.Client | None = None,
         **defaults: Unpack[Defaults],
     ) -> None:
         base_url = base_url.rstrip("/")
         self._core = Core(
-            credentials, issuer=issuer or base_url, scope=scope, language=language, retry=retry, defaults=defaults
+            credentials,
+            issuer=issuer or base_url,
+            scope=scope,
+            language=language,
+            retry=retry,
+            sandbox=sandbox,
+            defaults=defaults,
         )
         self._driver = _Driver(base_url, http, language)
 

@@ -47,11 +47,12 @@ class Core:
         scope: str = "",
         language: Language = "vi",
         retry: Retry | None = None,
+        sandbox: bool = False,
         defaults: Defaults | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         self._clock = clock
-        self._asking = Asking(Tokens(credentials, issuer, scope, clock), retry or Retry(), language)
+        self._asking = Asking(Tokens(credentials, issuer, scope, clock), retry or Retry(), language, sandbox)
         self._defaults: Defaults = defaults or {}
 
     def having(self, defaults: Defaults) -> Core:
@@ -198,6 +199,8 @@ class Core:
 
         def once() -> Flow[Answer]:
             headers = call_headers(options, asynchronously=asynchronously, remaining_s=budget.left_s())
+            if self._asking.sandbox:
+                headers["Ngsp-Sandbox"] = "true"
             return self._asking.authorised(Send("POST", path, budget.timeout_s(), headers, body=body), budget)
 
         try:

@@ -5,6 +5,7 @@
     ├── ConnectionLost       sent, but no answer came: whether anything was done is not known
     ├── NotUnderstood        an answer that is not the bus's: a proxy in between, or another server
     ├── StillUnderWay        the caller's own deadline passed while a submission was on its way
+    ├── FromTheSandbox       an example's answer, where none was expected
     ├── TokenRefused         the token endpoint's no (RFC 6749 §5.2)
     └── Problem              the bus answered, by RFC 9457
         ├── CallerError          the caller can mend it: MalformedRequest, Unauthenticated, Forbidden, Missing, …
@@ -24,6 +25,7 @@ from typing import Any
 from ngsp.client.failures import CallError as CallError
 from ngsp.client.failures import ConnectionLost as ConnectionLost
 from ngsp.client.failures import Fault as Fault
+from ngsp.client.failures import FromTheSandbox as FromTheSandbox
 from ngsp.client.failures import NotUnderstood as NotUnderstood
 from ngsp.client.failures import Problem as Problem
 from ngsp.client.failures import StillUnderWay as StillUnderWay
@@ -83,6 +85,12 @@ class Missing(CallerError):
 
 class NotFound(Missing):
     known_as = "not-found"
+
+
+class NoExample(Missing):
+    """Of the sandbox: `document["examples"]` names those there are."""
+
+    known_as = "no-example"
 
 
 class MethodNotAllowed(Missing):

@@ -77,6 +77,15 @@ class StillUnderWay(CallError):
         self.transaction, self.state = transaction, state
 
 
+class FromTheSandbox(CallError):
+    """The answer is made from examples, and this client was not told to expect that (`sandbox=True`)."""
+
+    text = Text(
+        "Trả lời từ ví dụ, nhưng chương trình không gọi thử (sandbox).",
+        "The answer is an example's, and the program did not say that it means the sandbox.",
+    )
+
+
 class TokenRefused(CallError):
     """The token endpoint refused. `error`: its code by RFC 6749 §5.2, e.g. `invalid_client`."""
 

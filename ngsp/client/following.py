@@ -45,6 +45,7 @@ class Transaction:
     request_bytes: int | None = None
     reply_bytes: int | None = None
     duration_ms: float | None = None
+    sandbox: bool = False
     entries: tuple[Mapping[str, Any], ...] = ()
 
     @property
@@ -72,7 +73,7 @@ def _moment(value: object) -> datetime | None:
 class Filters:
     """Which transactions; all must hold, empty: no such filter. `since` is inclusive, `until` exclusive, both aware.
 
-    `service`: a name, or provider/name/version. `outcome`: a state.
+    `service`: a name, or provider/name/version. `outcome`: a state. `sandbox`: those of the sandbox, and no real ones.
     """
 
     since: datetime | None = None
@@ -85,10 +86,13 @@ class Filters:
     dossier: str = ""
     trace: str = ""
     officer: str = ""
+    sandbox: bool = False
 
     def parameters(self) -> dict[str, str]:
         names = ("consumer", "provider", "service", "outcome", "purpose", "dossier", "trace", "officer")
         found = {name: value for name in names if (value := getattr(self, name))}
+        if self.sandbox:
+            found["sandbox"] = "true"
         for name, at in (("from", self.since), ("to", self.until)):
             if at is not None:
                 if at.tzinfo is None:

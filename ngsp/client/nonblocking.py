@@ -50,12 +50,19 @@ class AsyncClient:
         scope: str = "",
         language: Language = "vi",
         retry: Retry | None = None,
+        sandbox: bool = False,
         http: httpx.AsyncClient | None = None,
         **defaults: Unpack[Defaults],
     ) -> None:
         base_url = base_url.rstrip("/")
         self._core = Core(
-            credentials, issuer=issuer or base_url, scope=scope, language=language, retry=retry, defaults=defaults
+            credentials,
+            issuer=issuer or base_url,
+            scope=scope,
+            language=language,
+            retry=retry,
+            sandbox=sandbox,
+            defaults=defaults,
         )
         self._driver = _Driver(base_url, http, language)
 

@@ -94,6 +94,7 @@ def _write_description(world: World) -> None:
             client("g22-portal", "G22", ["exchange", "registry"]),
             client("h41-onestop", "H41", ["exchange"]),
             client("h14-onestop", "H14", ["exchange"]),
+            client("h14-trial", "H14", ["exchange"]) | {"sandbox": True},
         ],
         "services": [
             {"path": f"/v1/services/{path}", "mode": mode, "purpose": purpose, "example": example(path)}

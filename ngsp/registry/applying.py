@@ -151,6 +151,7 @@ class _Step:
             scopes=document.scopes,
             active=document.active,
             secret="generate" if needs_secret else "keep",
+            sandbox=document.sandbox,
         )
         secret, hashed = ("", "-") if self.dry_run or not needs_secret else await self.registry.new_secret()
         stored = await clients.put_client(self.change, document.id, body, hashed)

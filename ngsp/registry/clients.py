@@ -41,6 +41,10 @@ async def put_client(
             faults=(Fault("/member", Text("Hệ thống không chuyển cơ quan.", "A client stays with its member.")),),
             reason="a client cannot change its member",
         )
+    if row is not None and row["sandbox"] != document.sandbox:
+        # Under its idempotency keys stand outcomes of the other kind.
+        stays = Text("Hệ thống không đổi loại: hãy tạo hệ thống khác.", "A client stays what it is: make another.")
+        raise InvalidRegistration(faults=(Fault("/sandbox", stays),), reason="a client entering or leaving the sandbox")
     await change.need_member(document.member, "/member")
     values: dict[str, Any] = {
         "member": document.member,
@@ -48,6 +52,7 @@ async def put_client(
         "name_en": document.name.en,
         "scopes": sorted(set(document.scopes)),
         "active": document.active,
+        "sandbox": document.sandbox,
         "secret_hash": _new_hash(row["secret_hash"] if row else None, document, secret_hash),
         "tokens_valid_from": row["tokens_valid_from"] if row else None,
     }

@@ -31,6 +31,7 @@ from ngsp.registry.documents import (
     ProposalDocument,
     RouteDocument,
     StateDocument,
+    check_sandbox_scopes,
 )
 from ngsp.registry.manifest_files import read_manifest, registered, whole
 from ngsp.registry.model import Scope
@@ -60,9 +61,11 @@ class DeclaredClient(Document):
     keys: Annotated[list[KeyDocument], Field(max_length=20)] = []  # noqa: RUF012 - pydantic copies it
     secret: Literal["generate"] | None = None
     secret_file: Annotated[str, Field(min_length=1)] | None = None
+    sandbox: bool = False
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
+        check_sandbox_scopes(self.sandbox, self.scopes)
         if self.secret and self.secret_file:
             raise Wrong(Text("Chỉ dùng một: secret hoặc secret_file.", "Give secret or secret_file, not both."))
         return self

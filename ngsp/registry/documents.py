@@ -138,10 +138,18 @@ class MemberDocument(Document):
         return self
 
 
+def check_sandbox_scopes(sandbox: bool, scopes: list[Scope]) -> None:
+    if sandbox and set(scopes) - {"exchange"}:
+        raise Wrong(
+            Text("Hệ thống thử nghiệm chỉ có quyền exchange.", "A client of the sandbox has the scope exchange only.")
+        )
+
+
 class ClientDocument(Document):
     """A member's system. `secret`: `generate` makes a new one, shown once; `none` removes it; `keep` leaves it.
 
-    Where nothing is said a new client gets a secret and an existing one keeps what it has.
+    Where nothing is said a new client gets a secret and an existing one keeps what it has. `sandbox`: its calls are
+    answered from examples; it may call and nothing else, and stays what it is.
     """
 
     member: MemberCode
@@ -149,6 +157,12 @@ class ClientDocument(Document):
     scopes: Annotated[list[Scope], Field(max_length=10)]
     active: bool = True
     secret: Literal["generate", "none", "keep"] | None = None
+    sandbox: bool = False
+
+    @model_validator(mode="after")
+    def _calls_only(self) -> Self:
+        check_sandbox_scopes(self.sandbox, self.scopes)
+        return self
 
 
 class KeyDocument(Document):
@@ -167,11 +181,24 @@ class KeyDocument(Document):
 
 
 class ExampleDocument(Document):
-    """A request that the service understands and, where it helps, the reply to it."""
+    """A request that the service understands and, where it helps, what it is answered: the reply, or an `outcome`.
+
+    `outcome`: another status than ok, as adapters answer it, with the provider's `code`.
+    """
 
     title: Bilingual | None = None
     request: Any
     reply: Any = None
+    outcome: Literal["not-found", "refused", "failed", "retry", "expired", "unknown"] | None = None
+    code: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]{0,64}$")] = ""
+
+    @model_validator(mode="after")
+    def _one_answer(self) -> Self:
+        if self.outcome is not None and "reply" in self.model_fields_set:
+            raise Wrong(Text("Chỉ dùng một: reply hoặc outcome.", "Give reply or outcome, not both."))
+        if self.code and self.outcome is None:
+            raise Wrong(Text("code đi cùng outcome.", "A code goes with an outcome."))
+        return self
 
 
 class ServiceDocument(Document):
@@ -294,6 +321,15 @@ class StateDocument(Document):
         if self.from_ is not None and self.until is not None and self.until <= self.from_:
             raise Wrong(Text("until phải sau from.", "until must be after from."))
         return self
+
+
+class ProbeDocument(Document):
+    """How an adapter is probed. `service`: by whose topic, its first where none is given; `backend`: the system behind
+    it is asked for something harmless too."""
+
+    service: Annotated[str, Field(max_length=200)] = ""
+    backend: bool = False
+    timeout_s: Annotated[float, Field(ge=0.1, le=30)] = 5.0
 
 
 class RefusalDocument(Document):

@@ -73,6 +73,8 @@ class Client:
     keys: tuple[ClientKey, ...] = ()
     tokens_valid_from: datetime | None = None
     """Tokens issued earlier are refused: set when a secret or a key is revoked."""
+    sandbox: bool = False
+    """Its calls are answered from the services' examples and reach no adapter, ever."""
 
 
 class Schema:
@@ -223,13 +225,21 @@ class Agreement:
         return self.state == "accepted" and self.valid_from <= now and (self.valid_to is None or now < self.valid_to)
 
 
+NO_AGREEMENT = "sandbox"
+"""Stands for the agreement where a call of the sandbox has none; no agreement's id looks so."""
+
+
 @dataclass(frozen=True)
 class Grant:
-    """What a call may do: one service under one agreement version for one purpose. Shared by calls."""
+    """What a call may do: one service under one agreement version for one purpose. Shared by calls.
+
+    `sandbox`: it is answered from the service's examples.
+    """
 
     service: Service
     agreement: Agreement
     purpose: str
+    sandbox: bool = False
 
     @cached_property
     def headers(self) -> Headers:

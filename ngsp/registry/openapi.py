@@ -9,7 +9,9 @@ from ngsp.messages import IDENTIFIER
 from ngsp.registry.model import Service
 from ngsp.registry.problem_responses import (
     PROBLEM_SCHEMA,
+    SANDBOX,
     Wording,
+    header,
     problem_references,
     problem_responses,
     worded,
@@ -82,6 +84,15 @@ CALL_HEADERS = (
         "traceparent",
         Text("Ngữ cảnh theo vết W3C", "W3C Trace Context"),
         "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01",
+    ),
+    CallHeader(
+        "Ngsp-Sandbox",
+        Text(
+            "Nói rõ là gọi thử: hệ thống thật sẽ bị từ chối",
+            "Says that the sandbox is meant: a client that is none of it is refused",
+        ),
+        "true",
+        "true",
     ),
     CallHeader("Accept-Language", Text("vi hoặc en", "vi or en"), "vi"),
 )
@@ -181,12 +192,13 @@ _ANSWER_HEADERS: dict[str, tuple[Text, dict[str, Any]]] = {
 
 
 def _answer_headers(*names: str, wording: Wording) -> dict[str, Any]:
-    """Headers that a good answer always has."""
-    return {
+    """Headers that a good answer always has, and the mark of one from the sandbox."""
+    found = {
         name: {"description": worded(text, wording), "required": True, "schema": schema}
         for name, (text, schema) in _ANSWER_HEADERS.items()
         if name in names
     }
+    return found | {SANDBOX: header(SANDBOX, wording)}
 
 
 def _content(name: str, examples: dict[str, Any]) -> dict[str, Any]:
@@ -245,20 +257,20 @@ _UNITS: dict[str, Any] = {
 def _headers(submission: bool, officer_required: bool, wording: Wording) -> list[dict[str, Any]]:
     required = {"Ngsp-Purpose": True, "Ngsp-Officer": officer_required, "Idempotency-Key": submission}
     found = []
-    for header in CALL_HEADERS:
+    for each in CALL_HEADERS:
         schema: dict[str, Any] = {"type": "string"}
-        if header.name == "Accept-Language":
+        if each.name == "Accept-Language":
             schema["enum"] = list(LANGUAGES)
-        if header.pattern:
-            schema["pattern"] = f"^(?:{header.pattern})$"
+        if each.pattern:
+            schema["pattern"] = f"^(?:{each.pattern})$"
         found.append(
             {
-                "name": header.name,
+                "name": each.name,
                 "in": "header",
-                "required": required.get(header.name, False),
-                "description": worded(header.text, wording),
+                "required": required.get(each.name, False),
+                "description": worded(each.text, wording),
                 "schema": schema,
-                "example": header.example,
+                "example": each.example,
             }
         )
     return found

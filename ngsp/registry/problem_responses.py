@@ -39,6 +39,10 @@ PROBLEM_SCHEMA: dict[str, Any] = {
         "outcome_unknown": {"type": "boolean"},
         "safe_to_repeat": {"type": "boolean"},
         "agreements": {"type": "array", "items": {"type": "string", "format": "uuid"}},
+        "examples": {
+            "type": "array",
+            "items": {"type": "object", "properties": {"vi": {"type": "string"}, "en": {"type": "string"}}},
+        },
     },
 }
 
@@ -51,8 +55,10 @@ _MEMBERS: dict[str, dict[str, Any]] = {
     "no-answer": {"outcome_unknown": True, "safe_to_repeat": True},
     "expired": {"outcome_unknown": False, "safe_to_repeat": True},
     "outcome-unknown": {"outcome_unknown": True, "safe_to_repeat": False},
+    "no-example": {"examples": [{"vi": "Một chủ hộ", "en": "A head of a household"}]},
     "schema-mismatch": {"errors": [{"pointer": "/code", "detail": "Không đúng dạng."}]},
 }
+SANDBOX = "Ngsp-Sandbox"
 _WAITS = (408, 409, 429, 502, 503)
 _HEADERS: dict[str, tuple[Text, dict[str, Any]]] = {
     "Content-Language": (Text("Ngôn ngữ của lời văn", "The language of the texts"), {"type": "string"}),
@@ -62,6 +68,7 @@ _HEADERS: dict[str, tuple[Text, dict[str, Any]]] = {
     ),
     "Retry-After": (Text("Số giây nên chờ", "Seconds to wait"), {"type": "integer", "minimum": 1}),
     "WWW-Authenticate": (Text("Cách xác thực", "How to authenticate"), {"type": "string"}),
+    SANDBOX: (Text("Trả lời từ ví dụ của dịch vụ", "From the service's examples"), {"type": "string", "const": "true"}),
 }
 
 
@@ -94,7 +101,7 @@ def problem_references(*statuses: int) -> dict[str, dict[str, str]]:
 
 
 def _response(status: int, errors: list[type[NgspError]], wording: Wording) -> dict[str, Any]:
-    names = ["Content-Language", "Ngsp-Transaction"]
+    names = ["Content-Language", "Ngsp-Transaction", SANDBOX]
     names += ["Retry-After"] if status in _WAITS else []
     names += ["WWW-Authenticate"] if status == 401 else []
     examples = {error.code: _example(error, wording) for error in errors}

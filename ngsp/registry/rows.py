@@ -36,6 +36,7 @@ def client(row: Row, keys: Sequence[Row]) -> Client:
         secret_hash=row["secret_hash"],
         keys=tuple(client_key(key) for key in keys if key["revoked_at"] is None),
         tokens_valid_from=row["tokens_valid_from"],
+        sandbox=row["sandbox"],
     )
 
 

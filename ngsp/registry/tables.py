@@ -67,6 +67,7 @@ clients = Table(
     Column("active", Boolean, nullable=False),
     Column("secret_hash", Text, nullable=False),
     Column("tokens_valid_from", Moment),
+    Column("sandbox", Boolean, nullable=False, server_default=text("false")),
     Column("row_version", Integer, nullable=False),
     Column("revision", BigInteger, nullable=False, index=True),
     Column("updated_at", Moment, nullable=False),

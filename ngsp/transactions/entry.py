@@ -20,7 +20,7 @@ from ngsp.registry.model import Grant
 
 VERSION: Final = 1
 
-ACCEPTED, DELIVERED, SUCCEEDED, REFUSED, FAILED, EXPIRED, UNKNOWN, RESOLVED, REPEATED = range(1, 10)
+ACCEPTED, DELIVERED, SUCCEEDED, REFUSED, FAILED, EXPIRED, UNKNOWN, RESOLVED, REPEATED, PROBED = range(1, 11)
 KINDS: Final[dict[int, str]] = {
     ACCEPTED: "accepted",
     DELIVERED: "delivered",
@@ -31,6 +31,7 @@ KINDS: Final[dict[int, str]] = {
     UNKNOWN: "unknown",
     RESOLVED: "resolved",
     REPEATED: "repeated",
+    PROBED: "probed",
 }
 TERMINAL: Final = frozenset((SUCCEEDED, REFUSED, FAILED, EXPIRED, UNKNOWN))
 
@@ -86,7 +87,7 @@ class Scribe:
 
     def _grant(self, grant: Grant, mode: str) -> orjson.Fragment:
         agreement, service = grant.agreement, grant.service
-        key = (agreement.id, agreement.version, grant.purpose, mode)
+        key = (agreement.id, agreement.version, grant.purpose, f"{mode} {service.path}" if grant.sandbox else mode)
         found = self._grants.get(key)
         if found is None:
             if len(self._grants) > 10_000:
@@ -142,6 +143,19 @@ class Scribe:
 
     def delivered(self, tx: str, at: datetime, attempt: int) -> Row:
         return self._entry(DELIVERED, tx, at, {"attempt": attempt})
+
+    def probed(
+        self,
+        tx: str,
+        at: datetime,
+        call: dict[str, str],
+        probe: dict[str, str],
+        outcome: dict[str, Any],
+        timings_us: dict[str, int],
+    ) -> Row:
+        """An operator's probe, which is no transaction. `probe`: adapter, service, and what was asked."""
+        members = {"call": call, "outcome": outcome, "probe": probe, "timings_us": timings_us}
+        return self._entry(PROBED, tx, at, members)
 
     def ended(
         self,

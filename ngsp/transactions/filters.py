@@ -30,7 +30,8 @@ class Filters:
     """All must hold; empty text: no such filter. `since` is inclusive, `until` exclusive.
 
     `state`: outcome. `service`: the name alone; a path is `provider`, `service` and `version`. `member`: the end on
-    whose behalf is asked: it sees only transactions that it is an end of, and None sees all.
+    whose behalf is asked: it sees only transactions that it is an end of, and None sees all. `sandbox`: those of the
+    sandbox, and no real ones; otherwise real ones only.
     """
 
     since: datetime | None = None
@@ -45,6 +46,7 @@ class Filters:
     trace: str = ""
     officer: str = ""
     member: str | None = None
+    sandbox: bool = False
 
     def equalities(self) -> dict[str, str]:
         """Column → the value it must have."""
@@ -66,15 +68,17 @@ class Arguments(list[Any]):
 
 def conditions(filters: Filters, arguments: Arguments) -> list[str]:
     """What a row `t` of `transactions` must fulfil, whatever index it was found by."""
-    found = [f"t.{column} = {arguments.add(value)}" for column, value in filters.equalities().items()]
+    found = ["t.sandbox" if filters.sandbox else "NOT t.sandbox"]
+    found += [f"t.{column} = {arguments.add(value)}" for column, value in filters.equalities().items()]
     if filters.since is not None:
         found.append(f"t.accepted_at >= {arguments.add(filters.since)}")
     if filters.until is not None:
         found.append(f"t.accepted_at < {arguments.add(filters.until)}")
     if filters.member is not None:
         own = arguments.add(filters.member)
-        # A call refused before acceptance never reached its provider and is not shown to it.
-        found.append(f"(t.consumer = {own} OR (t.provider = {own} AND t.agreement_version > 0))")
+        # A call refused before acceptance, or of the sandbox, never reached its provider and is not shown to it.
+        reached = f"t.provider = {own} AND t.agreement_version > 0 AND NOT t.sandbox"
+        found.append(f"(t.consumer = {own} OR ({reached}))")
     return found
 
 
@@ -93,24 +97,27 @@ class Branch:
 
 def branches(filters: Filters) -> list[Branch]:
     """The ways that together lead to everything the filters allow, each row on one of them; none where nothing can."""
+    if filters.sandbox:
+        own = filters.member or filters.consumer
+        return [Branch("consumer", own, "t.sandbox") if own else Branch(partial="t.sandbox")]
     for column in ("trace", "dossier", "officer"):
         if value := getattr(filters, column):
-            return [Branch(column, value, f"t.{column} IS NOT NULL")]
+            return [Branch(column, value, f"t.{column} IS NOT NULL AND NOT t.sandbox")]
     if filters.member is not None:
         return list(_own(filters, filters.member))
     if filters.state and filters.state != "succeeded":
-        return [Branch("state", filters.state, "t.state <> 'succeeded'")]
+        return [Branch("state", filters.state, "t.state <> 'succeeded' AND NOT t.sandbox")]
     for column in ("service", "consumer", "provider"):
         if value := getattr(filters, column):
-            return [Branch(column, value)]
+            return [Branch(column, value, "NOT t.sandbox")]
     return [Branch()]
 
 
 def _own(filters: Filters, member: str) -> Iterator[Branch]:
     if filters.consumer in ("", member):
-        yield Branch("consumer", member)
+        yield Branch("consumer", member, "NOT t.sandbox")
     if filters.provider in ("", member) and filters.consumer != member:
-        yield Branch("provider", member, besides="t.consumer <> {own}")
+        yield Branch("provider", member, "NOT t.sandbox", besides="t.consumer <> {own}")
 
 
 def statement(

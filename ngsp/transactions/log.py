@@ -150,6 +150,21 @@ class TransactionLog:
             raise
         return "key-taken" if answer else "accepted"
 
+    async def record(self, transaction: Transaction, conclusion: Conclusion) -> Literal["accepted", "key-taken"]:
+        """A call of the sandbox: its acceptance and its outcome in one commit. Nothing for the relay, no subjects.
+
+        MUST return `accepted` only when both are durable. `key-taken`: as `accept` has it.
+        """
+        t = transaction
+        digest = t.key.digest(t.body)
+        row = self._scribe.accepted(t.id, t.at, t.grant, t.mode, t.call, t.deadline, len(t.body), digest, t.key.wrapped)
+        timings_us = t.stages_us if t.mode == "query" else None
+        ended = self._ended(t.id, t.key, conclusion, timings_us=timings_us)
+        extras = None
+        if t.idempotency_key or t.mode == "submission":
+            extras = Extras(claim=self._claimed(t), reply=self._stored(t.id, t.key, conclusion))
+        return "key-taken" if await self._writer.submit(Write((row, ended), extras)) else "accepted"
+
     def _undo(self, t: Transaction, extras: Extras | None) -> Write:
         """Closes a query whose caller was told 503 while its acceptance was in doubt; its key is free again."""
         row = self._scribe.ended(entry.FAILED, t.id, entry.now(), dict(_NEVER_TOLD))
@@ -157,9 +172,6 @@ class TransactionLog:
         return Write((row,), Extras(release=claim) if claim else None, keep=True)
 
     def _extras(self, t: Transaction) -> Extras:
-        claim = None
-        if t.idempotency_key:
-            claim = KeyClaim(t.call["client"], self.key_names(t), t.id, t.mode, t.at, t.at + self._key_life)
         outbox = None
         if t.mode == "submission":
             agreement = t.grant.agreement
@@ -179,7 +191,12 @@ class TransactionLog:
                 order_key=self._order_key(t) if t.line else None,
             )
         subjects = tuple((self._vault.subject_hash(number), t.id, t.at) for number in t.subjects)
-        return Extras(claim=claim, outbox=outbox, subjects=subjects)
+        return Extras(claim=self._claimed(t), outbox=outbox, subjects=subjects)
+
+    def _claimed(self, t: Transaction) -> KeyClaim | None:
+        if not t.idempotency_key:
+            return None
+        return KeyClaim(t.call["client"], self.key_names(t), t.id, t.mode, t.at, t.at + self._key_life)
 
     def _order_key(self, transaction: Transaction) -> bytes:
         """What stands for the line in the database and on the bus: it may be a dossier or an identity number."""
@@ -246,6 +263,14 @@ class TransactionLog:
         """The first hand-over of a submission to the bus; nothing where it has ended meanwhile."""
         row = self._scribe.delivered(tx, entry.now(), attempt)
         await self._writer.submit(Write((row,), extras=Extras(delivered=tx, once=(tx, "delivered"))))
+
+    async def probed(
+        self, id: str, call: dict[str, str], probe: dict[str, str], code: str, timings_us: dict[str, int]
+    ) -> None:
+        """A probe as it went; `code`: why it was not answered well, empty where it was."""
+        outcome: dict[str, str | int] = {"class": "probe", "code": code} if code else {"status": 200}
+        row = self._scribe.probed(id, entry.now(), call, probe, outcome, timings_us)
+        await self._writer.submit(Write((row,)))
 
     async def refuse(self, tx: str, call: dict[str, str], asked: dict[str, str], error: NgspError) -> None:
         """A call of a known client refused before acceptance: its one entry, with the reason for operators."""

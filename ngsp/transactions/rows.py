@@ -14,6 +14,7 @@ from typing import Any, Final
 import asyncpg
 
 from ngsp.messages import MEMBER_CODE, SERVICE_NAME, VERSION_NAME
+from ngsp.registry.model import NO_AGREEMENT
 from ngsp.transactions.entry import KINDS, RESOLVED, moment
 
 STATES: Final = tuple(KINDS[kind] for kind in range(1, RESOLVED + 1))
@@ -56,6 +57,7 @@ class TransactionRow:
     request_bytes: int | None
     reply_bytes: int | None
     duration_us: int | None
+    sandbox: bool
 
     @property
     def open(self) -> bool:
@@ -67,8 +69,14 @@ class TransactionRow:
         return f"{self.provider}/{self.service}/{self.version}" if self.version else ""
 
     def may_be_seen_by(self, member: str) -> bool:
-        """The two ends; of a call that was refused before it reached anybody, the calling end only."""
-        return member in (self.consumer, self.provider if self.agreement_version else self.consumer)
+        """The two ends; of a call that reached nobody (refused before, or of the sandbox) the calling end only."""
+        reached = self.agreement_version and not self.sandbox
+        return member in (self.consumer, self.provider if reached else self.consumer)
+
+    def _agreement(self) -> dict[str, Any] | None:
+        if not self.agreement or self.agreement == NO_AGREEMENT:
+            return None
+        return {"id": self.agreement, "version": self.agreement_version or None}
 
     def item(self) -> dict[str, Any]:
         """The JSON that `GET /v1/transactions` gives."""
@@ -83,7 +91,7 @@ class TransactionRow:
             "provider": self.provider or None,
             "service": self.path or None,
             "adapter": self.adapter or None,
-            "agreement": {"id": self.agreement, "version": self.agreement_version or None} if self.agreement else None,
+            "agreement": self._agreement(),
             "purpose": self.purpose or None,
             "officer": self.officer,
             "dossier": self.dossier,
@@ -96,6 +104,7 @@ class TransactionRow:
             "request_bytes": self.request_bytes,
             "reply_bytes": self.reply_bytes,
             "duration_ms": None if self.duration_us is None else self.duration_us / 1000,
+            "sandbox": self.sandbox,
         }
 
 
@@ -166,6 +175,7 @@ _VALUES: Final = {
     **{name: f"c->>'{name}'" for name in ("officer", "dossier", "procedure", "trace")},
     **{name: f"f.{name}" for name in ("gateway", "epoch", "request_bytes")},
     **{name: value.format(begun="f.at") for name, value in _REACHED.items()},
+    "sandbox": "coalesce(c ? 'sandbox', false)",
 }
 
 FOLDED: Final = ", ".join(f"{_VALUES[name]} AS {name}" for name in COLUMNS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Identity,
@@ -93,14 +94,17 @@ transactions = Table(
     Column("request_bytes", Integer),
     Column("reply_bytes", Integer),
     Column("duration_us", BigInteger),
+    Column("sandbox", Boolean, nullable=False, server_default=text("false")),
     Index("ix_transactions_place", "place", unique=True),
-    Index("ix_transactions_consumer_place", "consumer", "place"),
-    Index("ix_transactions_provider_place", "provider", "place"),
-    Index("ix_transactions_service_place", "service", "place"),
-    Index("ix_transactions_dossier", "dossier", "place", postgresql_where=text("dossier IS NOT NULL")),
-    Index("ix_transactions_trace", "trace", "place", postgresql_where=text("trace IS NOT NULL")),
-    Index("ix_transactions_officer", "officer", "place", postgresql_where=text("officer IS NOT NULL")),
-    Index("ix_transactions_not_well", "state", "place", postgresql_where=text("state <> 'succeeded'")),
+    Index("ix_transactions_consumer_place", "consumer", "place", postgresql_where=text("NOT sandbox")),
+    Index("ix_transactions_provider_place", "provider", "place", postgresql_where=text("NOT sandbox")),
+    Index("ix_transactions_service_place", "service", "place", postgresql_where=text("NOT sandbox")),
+    Index("ix_transactions_dossier", "dossier", "place", postgresql_where=text("dossier IS NOT NULL AND NOT sandbox")),
+    Index("ix_transactions_trace", "trace", "place", postgresql_where=text("trace IS NOT NULL AND NOT sandbox")),
+    Index("ix_transactions_officer", "officer", "place", postgresql_where=text("officer IS NOT NULL AND NOT sandbox")),
+    Index("ix_transactions_not_well", "state", "place", postgresql_where=text("state <> 'succeeded' AND NOT sandbox")),
+    Index("ix_transactions_sandbox_place", "place", postgresql_where=text("sandbox")),
+    Index("ix_transactions_sandbox_consumer_place", "consumer", "place", postgresql_where=text("sandbox")),
 )
 
 projection = Table(

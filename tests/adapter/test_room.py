@@ -7,12 +7,50 @@ import uuid
 from pathlib import Path
 
 from ngsp.adapter import Adapter, Manifest, Request
+from ngsp.adapter.inbox import CONNECTIONS
 from ngsp.adapter.runner import AdapterRunner
-from ngsp.bus import Bus
+from ngsp.bus import Bus, EmbeddedBus
 from ngsp.vault import Vault
 from tests.adapter.desk import desk_at
-from tests.adapter.office import KEY, in_work, manifest
+from tests.adapter.office import DATABASE_VARIABLE, KEY, in_work, manifest
 from tests.support.waiting import until
+
+
+async def test_a_transactional_service_that_hangs_leaves_connections_to_the_others(
+    embedded: EmbeddedBus, database_url: str, tmp_path: Path
+) -> None:
+    name = uuid.uuid4().hex[:12]
+    hangs, quick = f"hangs-{name}", f"quick-{name}"
+    declared = manifest("transactional", f"office-{name}", hangs, quick)
+    adapter = Adapter(declared)
+    gate, running = asyncio.Event(), [0]
+
+    async def waits(request: Request) -> object:
+        running[0] += 1
+        await gate.wait()
+        return {}
+
+    async def answers(request: Request) -> object:
+        return {}
+
+    adapter.service(hangs, "v1")(waits)
+    adapter.service(quick, "v1")(answers)
+    topics = [adapter.key(service).request_topic for service in declared.services]
+    async with desk_at(embedded, f"H41/{quick}/v1", [topics[1], topics[0]]) as desk:
+        runner = AdapterRunner(
+            adapter, embedded, Vault(KEY), tmp_path, environment={DATABASE_VARIABLE: database_url}.get
+        )
+        await runner.start()
+        held = [desk.envelope(service=f"H41/{hangs}/v1") for _ in range(3 * CONNECTIONS)]
+        for envelope in held:
+            await embedded.send(topics[0], envelope.headers(), envelope.body)
+        await until(lambda: running[0] == CONNECTIONS - CONNECTIONS // 4, "all connections it may have")
+        for _ in range(5):
+            assert (await desk.ask(desk.envelope())).status == "ok"
+        gate.set()
+        for envelope in held:
+            assert (await desk.answers(envelope.id))[0].status == "ok"
+        await runner.stop()
 
 
 async def test_a_service_whose_back_end_hangs_holds_up_no_other(bus: Bus, tmp_path: Path) -> None:

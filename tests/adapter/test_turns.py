@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ngsp.adapter.turns import Turns
+from ngsp.adapter.turns import Places, Turns
 from ngsp.bus import Bus
 from ngsp.messages import Effect
 from tests.adapter.conftest import OfficeOf
@@ -38,6 +38,48 @@ async def test_turns_are_taken_in_the_order_of_coming_and_forgotten() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     assert came == [0, 1, 3, 4, 5]
     assert len(turns) == 0
+
+
+async def test_places_are_shared_and_no_name_has_all() -> None:
+    places, gates = Places(4, ["a", "b"]), {"a": asyncio.Event(), "b": asyncio.Event()}
+    running = {"a": 0, "b": 0}
+    most = dict(running)
+
+    async def comes(name: str) -> None:
+        async with places.place(name):
+            running[name] += 1
+            most[name] = max(most[name], running[name])
+            await gates[name].wait()
+            running[name] -= 1
+
+    hanging = [asyncio.create_task(comes("a")) for _ in range(8)]
+    await until(lambda: running["a"] == 3, "all but the other's share")
+    others = [asyncio.create_task(comes("b")) for _ in range(3)]
+    await until(lambda: running["b"] == 1, "its share")
+    hanging[-1].cancel()
+    others[1].cancel()
+    gates["b"].set()
+    await asyncio.gather(others[0], others[2])
+    assert (running, most) == ({"a": 3, "b": 0}, {"a": 3, "b": 1})
+    gates["a"].set()
+    await asyncio.gather(*hanging[:-1])
+    assert (running, most) == ({"a": 0, "b": 0}, {"a": 3, "b": 1})
+
+
+async def test_a_place_that_was_given_to_somebody_who_went_goes_on() -> None:
+    places, gate = Places(1, ["a"]), asyncio.Event()
+
+    async def holds() -> None:
+        async with places.place("a"):
+            await gate.wait()
+
+    first, second, third = [asyncio.create_task(holds()) for _ in range(3)]
+    await asyncio.sleep(0)
+    gate.set()
+    await first
+    second.cancel()  # it has the place already, and has not run since
+    await asyncio.gather(second, return_exceptions=True)
+    await asyncio.wait_for(third, 5)
 
 
 @pytest.mark.parametrize("effect", EFFECTS)

@@ -122,6 +122,12 @@ async def test_examples_are_what_the_adapter_answers(trial: Trial, name: str) ->
     assert (await look_up(trial, shown["request"])).payload == shown["reply"]
 
 
+async def test_the_example_of_nobody_is_nobody(trial: Trial) -> None:
+    shown = example("population-lookup", "3-nobody")
+    reply = (await look_up(trial, shown["request"])).reply
+    assert (reply.status, reply.code) == (shown["outcome"], shown["code"])
+
+
 @pytest.mark.parametrize(
     "spelt",
     [

@@ -9,7 +9,10 @@ import pytest
 
 from bench.__main__ import main
 from bench.adapters.figures import Figure, table
+from bench.adapters.runner import request_body
 from bench.adapters.server import BODY
+from bench.full.adapter import adapter as echoing
+from ngsp.registry.schemas import compiled
 
 
 def test_a_part_is_printed_next_to_its_reference(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,6 +33,21 @@ def test_the_soap_back_end_is_measured_beside_zeeps_own_clients(capsys: pytest.C
     assert len([line for line in lines if "zeep" in line]) == 4
     wanted = r"soap per_s=[1-9][0-9]* to_aiohttp=[0-9.]+ per_core_s=[1-9][0-9]* write_us=[0-9]+ read_us=[0-9]+"
     assert re.fullmatch(wanted, lines[-1])
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("kafka_programs_present")
+def test_the_runner_is_measured_beside_a_bare_loop(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["adapters", "runner", "--quick"]) == 0
+    *_, last = capsys.readouterr().out.strip().splitlines()
+    assert re.fullmatch(r"runner per_s=[1-9][0-9]* goal=3000 to_aiokafka=[0-9.]+ per_core_s=[1-9][0-9]*", last)
+
+
+def test_the_requests_of_the_runner_are_of_one_kilobyte_and_by_its_schema() -> None:
+    body = orjson.loads(request_body())
+    assert 1_000 <= len(request_body()) <= 1_100
+    (service,) = echoing.declared().values()
+    assert compiled(service.request_schema).validator.is_valid(body)
 
 
 def test_the_reply_is_of_one_kilobyte() -> None:

@@ -78,6 +78,17 @@ async def test_a_client_without_agreements_is_told_so(demo: Demo, tmp_path: Path
     assert all("/3-after/" in failure or failure.startswith("3-after/") for failure in run.failed)
 
 
+async def test_a_client_of_the_sandbox_gets_a_collection_that_runs_without_agreements(
+    demo: Demo, tmp_path: Path
+) -> None:
+    code, told = await collected(demo, tmp_path, "--client", "h14-trial")
+    assert code == 0, told
+    run = Run(tmp_path)
+    await asyncio.to_thread(run.run, ENVIRONMENT, clientSecret=demo.secret("h14-trial"))
+    assert run.failed == []
+    assert run.asserted == len(run.files())
+
+
 async def test_what_cannot_be_written_is_told(demo: Demo, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     assert await collected(demo, tmp_path) == (1, f"{tmp_path} holds other files: choose an empty folder.\n")

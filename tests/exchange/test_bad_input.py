@@ -16,6 +16,7 @@ from tests.support.wire import exchanged, head
 LIMIT_BYTES = 65_536
 SIZES = {"small": 0, "middle": 30_000, "near-the-limit": LIMIT_BYTES}
 
+MANY_MEMBERS = b",".join(b'"%d":0' % number for number in range(9_998))
 JSON_CASES: dict[str, tuple[bytes, int, str]] = {
     "a key twice": (b'{"note":"@","do":"zqmarkerzq","do":"b"}', 400, "malformed-json"),
     "a key twice, once by escapes": (b'{"note":"@","do":"zqmarkerzq","\\u0064o":"b"}', 400, "malformed-json"),
@@ -46,6 +47,7 @@ JSON_CASES: dict[str, tuple[bytes, int, str]] = {
     "nesting of 33": (b'{"note":"@","list":%s%s}' % (b"[" * 32, b"]" * 32), 400, "malformed-json"),
     "nesting of 5,000": (b'{"note":"@","list":%s%s}' % (b"[" * 5000, b"]" * 5000), 400, "malformed-json"),
     "10,001 items": (b'{"note":"@","list":[0%s]}' % (b",0" * 9_998), 413, "body-too-large"),
+    "10,001 members": (b'{"note":"@","list":[{%s}]}' % MANY_MEMBERS, 413, "body-too-large"),
     "an integer beyond 2^53": (b'{"note":"@","list":[9007199254740993]}', 422, "schema-mismatch"),
     "an integer below -2^53": (b'{"note":"@","list":[-9007199254740993]}', 422, "schema-mismatch"),
     "an unknown field": (b'{"note":"@","zqmarkerzq":"900199912345"}', 422, "schema-mismatch"),

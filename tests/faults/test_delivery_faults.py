@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -240,6 +241,50 @@ async def test_an_outcome_bound_to_another_service_is_put_aside(world: World) ->
     assert await world.code(tx) == "bad-reply"
     held = (await world.installation.request("GET", "/v1/quarantine")).json()["items"]
     assert [item["what"] for item in held if item["transaction"] == tx] == ["reply"]
+
+
+_UNDER_WAY = """
+SELECT tx::text FROM entries e WHERE kind = 1 AND convert_from(body, 'UTF8')::jsonb #>> '{grant,service}' = $1
+AND NOT EXISTS (SELECT 1 FROM entries o WHERE o.tx = e.tx AND o.kind > 2)"""
+
+
+async def test_a_reply_bound_to_another_service_is_502_and_put_aside(world: World) -> None:
+    """The caller gets nothing of it; the right one that comes later is recorded and delivered to nobody."""
+    body = world.body(delay_ms=3_000)
+    asked = asyncio.create_task(world.installation.call(READ, body))
+    tx = ""
+
+    async def accepted() -> bool:
+        nonlocal tx
+        tx = await world.installation.value(_UNDER_WAY, READ.split("/")[1]) or ""
+        return bool(tx)
+
+    await until(accepted, "the query to be under way")
+    replies = next(name for name in await world.installation.topics() if name.startswith(REPLY_TOPIC_PREFIX))
+    forged = Reply(tx, POST, "ok", b'{"item":"forged","tx":"y"}', adapter="h41-ledger")
+    await world.send(replies, forged.headers(), forged.body)
+    answer = await asked
+    assert (answer.status_code, answer.json()["code"]) == (502, "bad-reply"), answer.text
+    assert answer.headers["Ngsp-Transaction"] == tx
+    assert "forged" not in answer.text
+    assert await world.endings(tx) == [entry.FAILED]
+    held = (await world.installation.request("GET", "/v1/quarantine")).json()["items"]
+    assert [item["what"] for item in held if item["transaction"] == tx] == ["reply"]
+
+    async def recorded() -> bool:
+        return await world.repeated(tx) == 1
+
+    await until(recorded, "the right reply to be recorded as another one")
+    assert await world.endings(tx) == [entry.FAILED]
+
+
+async def test_no_topic_is_ever_made_of_what_a_caller_sends(world: World) -> None:
+    before = await world.installation.topics()
+    for service in ("H41/nothing/v1", "H41/read-entry/v2", "Z99/read-entry/v1", "H41/read-entry.x/v1", "H41/../v1"):
+        answer = await world.installation.call(service, world.body(), key="topics", Prefer="respond-async")
+        assert answer.status_code in (403, 422), answer.text
+    assert (await world.installation.call(READ, world.body())).status_code == 200
+    assert await world.installation.topics() == before
 
 
 async def test_an_outcome_whose_record_key_does_not_open_ends_it_all_the_same(world: World) -> None:

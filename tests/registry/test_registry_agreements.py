@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SERVICE = "G01.01/population-lookup/v1"
 CONSUMER, PROVIDER = "h41-registry", "g01-registry"
-REFUSAL = {"reason": "Mục đích chưa rõ", "legal_basis": "Điều 5 Nghị định 194/2025/NĐ-CP"}
+REFUSAL = {"reason": "Mục đích chưa rõ", "legal_basis": "Nghị định 194/2025/NĐ-CP"}
 
 
 @pytest.fixture(scope="module")

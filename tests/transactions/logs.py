@@ -47,7 +47,7 @@ def grant_of(
     )
     begun = datetime(2026, 1, 1, tzinfo=UTC)
     agreed = Agreement(
-        agreement, 3, consumer, service, frozenset((purpose,)), "Điều 40 Luật Căn cước", ("/name",), None, None, begun,
+        agreement, 3, consumer, service, frozenset((purpose,)), "Luật Căn cước", ("/name",), None, None, begun,
         None, "accepted",
     )  # fmt: skip
     return Grant(offered, agreed, purpose)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ngsp.messages import ServiceKey
-from ngsp.registry.model import Agreement, Grant, Schema, Service
+from ngsp.registry.model import NO_AGREEMENT, Agreement, Grant, Schema, Service
 from ngsp.text import Text
 from ngsp.transactions import entry
 from ngsp.transactions.entry import Row, Scribe
@@ -91,6 +92,11 @@ STRANGE = _grant(
     ("",),
     'Văn bản "số 1"\\2\t\n\r\b\f\x01\x1f\x7f / \u2028 \ufeff é e\u0301 😀',
 )
+TRIED_OUT = replace(
+    POPULATION,
+    agreement=replace(POPULATION.agreement, id=NO_AGREEMENT, version=0, legal_basis="", fields=("",)),
+    sandbox=True,
+)
 CALL = {
     "client": "h41-portal",
     "consent": "urn:consent:17",
@@ -121,6 +127,9 @@ WRITTEN: dict[str, Row] = {
         TX, AT, POPULATION, "query", {**CALL, "route": "ngsp-population"}, AT + timedelta(seconds=5), 740,
         bytes(range(32)), b"",
     ),
+    "accepted, of the sandbox": SCRIBE.accepted(
+        TX, AT, TRIED_OUT, "query", {**CALL, "sandbox": "1"}, AT + timedelta(seconds=5), 740, bytes(range(32)), b"",
+    ),
     "delivered": SCRIBE.delivered(TX, AT, 1),
     "succeeded": SCRIBE.ended(
         entry.SUCCEEDED, TX, AT, {"adapter": "c06-population", "status": 200}, (911, bytes(range(32, 64))),
@@ -140,6 +149,11 @@ WRITTEN: dict[str, Row] = {
     "expired": SCRIBE.ended(entry.EXPIRED, TX, AT, {"class": "deadline", "code": "expired", "status": 504}),
     "unknown": SCRIBE.ended(entry.UNKNOWN, TX, AT, dict(FAILED)),
     "resolved": SCRIBE.ended(entry.RESOLVED, TX, AT, dict(RESOLVED), (2, bytes(32))),
+    "probed": SCRIBE.probed(
+        TX, AT, {"client": "operator", "member": "G22"},
+        {"adapter": "c06-population", "service": "G01.01/population-lookup/v1", "what": "backend"}, {"status": 200},
+        {"sent": 1800, "adapter": 950, "backend": 900, "bus": 3900, "total": 4850},
+    ),
     "repeated": SCRIBE.ended(entry.REPEATED, TX, AT, {"adapter": "c06-population", "class": "repeated-reply"}),
 }  # fmt: skip
 """What the vectors are of."""
@@ -168,7 +182,7 @@ def test_the_page_shows_a_vector_as_it_is() -> None:
 def test_the_page_names_every_member(vector: dict[str, Any]) -> None:
     page = (Path(__file__).parents[2] / "docs" / "log-entry.md").read_text("utf-8")
     names = set(vector["members"])
-    for part in ("call", "grant", "request", "reply", "asked", "outcome"):
+    for part in ("call", "grant", "request", "reply", "asked", "outcome", "probe"):
         names |= set(vector["members"].get(part, ()))
     assert [name for name in sorted(names) if f"`{name}`" not in page] == []
 

@@ -60,7 +60,7 @@ async def test_a_query_is_one_row_with_all_that_filters_need(rows: asyncpg.Pool,
         adapter="g01-population", agreement=grant_of().agreement.id, agreement_version=3,
         purpose="birth-registration", officer="canbo-0017", dossier="H41.02-261121-0001", procedure="1.004194",
         trace="a" * 32, gateway="gateway-1", epoch=1, code=None, failure_class=None, provider_code=None, status=200,
-        request_bytes=len(BODY), reply_bytes=911, duration_us=12_000,
+        request_bytes=len(BODY), reply_bytes=911, duration_us=12_000, sandbox=False,
     )  # fmt: skip
 
 

@@ -208,6 +208,8 @@ async def test_pages_follow_each_other(rig: Rig) -> None:
         "to=1700000000", "outcome=lost", "outcome=", "trace=xyz", "consumer=..%2F", "provider=h41", "service=a/b",
         "service=H41/x", "service=H41/look-up/v1&provider=G12", "limit=0", "limit=501", "limit=x", "cursor=x",
         "cursor=", "offset=1", "page=2", "outcome=failed&outcome=unknown", "officer=%00", "officer=%ff",
+        "officer=x'%20OR%20'1'='1", "service=H41/look-up/v1'--", "trace=x'%3BDROP%20TABLE%20entries--",
+        "outcome=failed'--",
         "dossier=" + "x" * 65,
     ],
 )  # fmt: skip

@@ -15,7 +15,7 @@ from adapters.soap_server.server import Work
 WORKING_DAYS = 5
 HEALTH_CERTIFICATE_DAYS = 365
 SUCCESSORS = {"A1": "A", "A2": "A", "A3": "B1", "B1": "B", "B2": "B", "D": "D2", "E": "D", "FC": "CE"}
-"""What a class of before 2025 is renewed as (Law 36/2024/QH15, article 89); the others keep their name."""
+"""What a class of before 2025 is renewed as (Law 36/2024/QH15); the others keep their name."""
 WITHOUT_HEALTH_CERTIFICATE = frozenset(("A1", "A", "B1"))
 _HOLIDAYS = frozenset(((1, 1), (4, 30), (5, 1), (9, 2)))
 """Those with a fixed date; those of the lunar year are announced each year and not known here."""

@@ -1,7 +1,7 @@
 """Synthetic driving licences, the same at every start: two in three grown citizens of the population hold one or two.
 
 A licence's number begins with 99, which is no province's code, so that it is nobody's. Classes are those of Law
-36/2024/QH15 (article 57) where the test was passed from 2025 on, those of the law of 2008 where before. Issued until
+36/2024/QH15 where the test was passed from 2025 on, those of the law of 2008 where before. Issued until
 28 February 2025 by a province's department of transport (Sở Giao thông vận tải), from 1 March 2025 on by its police
 (Phòng Cảnh sát giao thông), when the Ministry of Public Security took licences over.
 """
@@ -19,7 +19,7 @@ POLICE_SINCE = date(2025, 3, 1)
 NEW_CLASSES_SINCE = date(2025, 1, 1)
 LATEST_ISSUE = date(2025, 6, 30)
 POINTS = 12
-"""Of every licence since 1 January 2025 (Law 36/2024/QH15, article 58)."""
+"""Of every licence since 1 January 2025 (Law 36/2024/QH15)."""
 WITHOUT_END = frozenset(("A1", "A2", "A3", "A", "B1"))
 YEARS = {"B": 10, "B2": 10, "C1": 10}
 """For how long a class is issued; 5 years where it is not named, for ever where it is `WITHOUT_END`."""

@@ -22,7 +22,7 @@ STATE_PATH = "/tinhTrang"
 WAITING, SUPPLEMENT, PROCESSING, REGISTERED, RETURNED, REFUSED, PUSHED = "1", "2", "3", "4", "5", "6", "7"
 """1 waiting, 2 supplement, 3 processing, 4 registered, 5 returned, 6 refused, 7 pushed to the registry."""
 IN_TIME = timedelta(days=60)
-"""A birth is registered within 60 days (Luật Hộ tịch, Điều 15); later it is a late registration."""
+"""A birth is registered within 60 days (Luật Hộ tịch số 60/2014/QH13); later it is a late registration."""
 ON_THE_WAY = (PUSHED, WAITING, PROCESSING)
 """What is answered, one after the other, before an officer has looked at a child of a parent from abroad."""
 

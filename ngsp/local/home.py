@@ -125,11 +125,14 @@ def remove_abandoned(below: Path) -> list[Path]:
     if os.geteuid() != 0 or not _ROOT_HOMES.is_dir():
         return removed
     for owner in _ROOT_HOMES.glob(f"*/{_OWNER}"):
-        wanted = Path(owner.read_text("utf-8"))
+        try:
+            wanted = Path(owner.read_text("utf-8"))
+        except FileNotFoundError:  # another process is removing it too
+            continue
         if not wanted.is_relative_to(below.resolve()) or (wanted / _NOTE).exists():
             continue
         if not processes_with(_mark(owner.parent), "postgres"):
-            shutil.rmtree(owner.parent)
+            shutil.rmtree(owner.parent, ignore_errors=True)  # two may be at it: what one deleted, the other misses
             removed.append(owner.parent)
     return removed
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ MANIFEST: dict[str, Any] = {
 }
 
 Call = Callable[[], Awaitable[None]]
+Opened = Callable[[str], AbstractAsyncContextManager[Call]]
 
 
 @asynccontextmanager
@@ -101,24 +102,7 @@ SUBJECTS = {"aiohttp": bare_aiohttp, "httpx": bare_httpx, "REST": back_end}
 
 async def measure(quick: bool) -> list[str]:
     """The lines of the report, the last with the goal."""
-    child = await Child.start("bench.adapters.server", {})
-    window_s, repetitions = (0.2, 1) if quick else (2.0, 5)
-    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in SUBJECTS}
-    try:
-        async with AsyncExitStack() as stack:
-            url = f"http://127.0.0.1:{child.ready['port']}"
-            calls = {name: await stack.enter_async_context(opened(url)) for name, opened in SUBJECTS.items()}
-            for call in calls.values():
-                await run(call, window_s)
-            for _ in range(repetitions):
-                for name, call in calls.items():
-                    runs[name].append(await run(call, window_s))
-    finally:
-        await child.stop()
-    figures = [
-        Figure(name, median([cpu_us for _, cpu_us in taken]), median([per_s for per_s, _ in taken]))
-        for name, taken in runs.items()
-    ]
+    figures = await compared("bench.adapters.server", "", SUBJECTS, quick)
     head = tr(f"HTTP, {AT_ONCE} lời gọi một lúc:", f"HTTP, {AT_ONCE} calls at a time:")
     bare, rest = figures[0], figures[-1]
     assert bare.per_s is not None
@@ -128,6 +112,28 @@ async def measure(quick: bool) -> list[str]:
         f"per_core_s={1e6 / rest.cpu_us:.0f}"
     )
     return [head, "", table(figures), "", last]
+
+
+async def compared(server: str, path: str, subjects: Mapping[str, Opened], quick: bool) -> list[Figure]:
+    """Each subject's medians, calling `path` of the child `server`: all open at once, their runs in turn."""
+    child = await Child.start(server, {})
+    window_s, repetitions = (0.2, 1) if quick else (2.0, 5)
+    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in subjects}
+    try:
+        async with AsyncExitStack() as stack:
+            url = f"http://127.0.0.1:{child.ready['port']}{path}"
+            calls = {name: await stack.enter_async_context(opened(url)) for name, opened in subjects.items()}
+            for call in calls.values():
+                await run(call, window_s)
+            for _ in range(repetitions):
+                for name, call in calls.items():
+                    runs[name].append(await run(call, window_s))
+    finally:
+        await child.stop()
+    return [
+        Figure(name, median([cpu_us for _, cpu_us in taken]), median([per_s for per_s, _ in taken]))
+        for name, taken in runs.items()
+    ]
 
 
 async def run(call: Call, window_s: float) -> tuple[float, float]:

@@ -10,9 +10,9 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,8 @@ from zeep.transports import AsyncTransport, Transport
 
 from bench.adapters.figures import Figure, table
 from bench.adapters.mapping import cpu_us_of
-from bench.adapters.rest import run
+from bench.adapters.rest import Call, compared
 from bench.adapters.soap_message import BODY, FOLDER, HEADER, MANIFEST, OPERATION, WSDL, answer
-from bench.child import Child
 from bench.figures import median
 from ngsp.adapter import Adapter, Request
 from ngsp.adapter.addresses import VARIABLE
@@ -42,8 +41,6 @@ AT_ONCE = 64
 BINDING = "{urn:vn:bca:csdldc:tich-hop:1}CSDLDanCuSoap"
 CALLS, REPETITIONS = 500, 9
 HEADERS = {"Content-Type": "text/xml; charset=utf-8", "SOAPAction": '""'}
-
-Call = Callable[[], Awaitable[None]]
 
 
 @asynccontextmanager
@@ -158,7 +155,7 @@ def messages() -> dict[str, Callable[[], Any]]:
 
 async def measure(quick: bool) -> list[str]:
     """The lines of the report."""
-    calls, parts = await _calls(quick), _messages(quick)
+    calls, parts = await compared("bench.adapters.soap_server", "/", SUBJECTS, quick), _messages(quick)
     head = tr(f"SOAP, {AT_ONCE} lời gọi một lúc:", f"SOAP, {AT_ONCE} calls at a time:")
     size = len(answer())
     second = tr(f"Thông điệp, trả lời {size} byte:", f"Messages, an answer of {size} bytes:")
@@ -170,27 +167,6 @@ async def measure(quick: bool) -> list[str]:
         f"write_us={parts[1].cpu_us:.0f} read_us={parts[2].cpu_us:.0f}"
     )
     return [head, "", table(calls), "", second, "", table(parts), "", last]
-
-
-async def _calls(quick: bool) -> list[Figure]:
-    child = await Child.start("bench.adapters.soap_server", {})
-    window_s, repetitions = (0.2, 1) if quick else (2.0, 5)
-    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in SUBJECTS}
-    try:
-        async with AsyncExitStack() as stack:
-            url = f"http://127.0.0.1:{child.ready['port']}/"
-            calls = {name: await stack.enter_async_context(opened(url)) for name, opened in SUBJECTS.items()}
-            for call in calls.values():
-                await run(call, window_s)
-            for _ in range(repetitions):
-                for name, call in calls.items():
-                    runs[name].append(await run(call, window_s))
-    finally:
-        await child.stop()
-    return [
-        Figure(name, median([cpu_us for _, cpu_us in taken]), median([per_s for per_s, _ in taken]))
-        for name, taken in runs.items()
-    ]
 
 
 def _messages(quick: bool) -> list[Figure]:

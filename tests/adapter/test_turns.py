@@ -73,12 +73,16 @@ async def test_a_place_that_was_given_to_somebody_who_went_goes_on() -> None:
         async with places.place("a"):
             await gate.wait()
 
-    first, second, third = [asyncio.create_task(holds()) for _ in range(3)]
+    async def holds_and_cancels() -> None:
+        await holds()
+        second.cancel()  # it has the place since then, and has not run
+
+    first, second, third = [asyncio.create_task(holder()) for holder in (holds_and_cancels, holds, holds)]
     await asyncio.sleep(0)
     gate.set()
     await first
-    second.cancel()  # it has the place already, and has not run since
     await asyncio.gather(second, return_exceptions=True)
+    assert second.cancelled()
     await asyncio.wait_for(third, 5)
 
 

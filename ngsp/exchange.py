@@ -33,7 +33,7 @@ from ngsp.errors import (
 )
 from ngsp.identity.model import Caller
 from ngsp.identity.tokens import Tokens, UnknownKey
-from ngsp.messages import Mode, ServiceKey, call_headers
+from ngsp.messages import ServiceKey, TransactionMode, call_headers
 from ngsp.quota import Quotas
 from ngsp.registry.model import Client, Grant, Service, Snapshot
 from ngsp.registry.store import Registry
@@ -125,7 +125,7 @@ class Answer:
     """It was made from the service's examples."""
 
 
-def _away_s(service: Service, mode: Mode) -> float:
+def _away_s(service: Service, mode: TransactionMode) -> float:
     """How long the service's maintenance goes on, 0 where it is in none. `InMaintenance` (503) for what cannot wait.
 
     A submission waits in the outbox until its system is back: that is what the outbox is for, and a case must not
@@ -280,8 +280,8 @@ class Exchange:
             now=entry.now(),
         )
 
-    def _mode(self, call: Call, service: Service, *, on_bus: bool = True) -> Mode:
-        mode: Mode = "submission" if call.respond_async else service.mode
+    def _mode(self, call: Call, service: Service, *, on_bus: bool = True) -> TransactionMode:
+        mode: TransactionMode = "submission" if call.respond_async or service.mode == "submission" else "query"
         if mode == "submission" and not call.idempotency_key:
             raise KeyRequired
         if mode == "query" and on_bus and (trouble := self._asker.trouble()):
@@ -301,7 +301,14 @@ class Exchange:
         await self._log.refuse(call.transaction, call.kept(caller.client), call.asked(), error)
 
     def _open(
-        self, call: Call, caller: Caller, grant: Grant, mode: Mode, body: bytes, request: object, clock: Clock
+        self,
+        call: Call,
+        caller: Caller,
+        grant: Grant,
+        mode: TransactionMode,
+        body: bytes,
+        request: object,
+        clock: Clock,
     ) -> Transaction:
         service, at = grant.service, entry.now()
         limit_s = min(service.deadline_s, call.wait_s) if call.wait_s and mode == "query" else service.deadline_s

@@ -18,7 +18,9 @@ from ngsp.text import Text
 
 Headers = list[tuple[str, bytes]]
 
-Mode = Literal["query", "submission"]
+Mode = Literal["query", "submission", "event"]
+"""Of a service. One of mode `event` is not called: its provider publishes, and subscribers are sent what it does."""
+TransactionMode = Literal["query", "submission", "publication", "delivery"]
 Effect = Literal["transactional", "idempotent", "uncertain"]
 """What a crash of the adapter may leave: see `ngsp/adapter/inbox.py`."""
 
@@ -35,6 +37,8 @@ OLD_MEMBER_CODE = re.compile(r"(?:[0-9]{3}\.[0-9]{2}\.[0-9]{2}|[0-9]{2}\.[0-9]{2
 """QCVN 102:2016/BTTTT, highest level rightmost; the three-group form is observed in the field."""
 SERVICE_NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 VERSION_NAME = re.compile(r"v[1-9][0-9]{0,3}")
+EVENT_TYPE = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*")
+"""Reversed domain names, as CloudEvents 1.0 §type recommends; at most 128 characters."""
 IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}[a-z0-9]|[a-z0-9]")
 """Ids of clients and adapters, and names of purposes; without `..`."""
 TRANSACTION_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")

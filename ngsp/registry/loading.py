@@ -11,7 +11,7 @@ import jsonschema_rs
 import structlog
 
 from ngsp.registry import rows
-from ngsp.registry.model import Agreement, Schema, Service, Snapshot
+from ngsp.registry.model import Agreement, EventType, Schema, Service, Snapshot
 from ngsp.registry.routes import RouteTable
 
 logger = structlog.get_logger(__name__)
@@ -29,6 +29,7 @@ _VERSIONS = """
 SELECT v.* FROM agreement_versions v JOIN agreements a ON a.id = v.agreement
 WHERE a.revision > $1 ORDER BY v.agreement, v.version"""
 _ROUTES = "SELECT * FROM compatible_routes WHERE revision > $1"
+_SUBSCRIPTIONS = "SELECT * FROM subscriptions WHERE revision > $1"
 
 
 class Loader:
@@ -55,6 +56,7 @@ class Loader:
                     ("agreements", _AGREEMENTS),
                     ("versions", _VERSIONS),
                     ("routes", _ROUTES),
+                    ("subscriptions", _SUBSCRIPTIONS),
                 )
             }
         return self._merged(revision, known, changed)
@@ -66,6 +68,7 @@ class Loader:
         }
         agreements, by_consumer = _agreements(known, changed["agreements"], _by(changed["versions"], "agreement"))
         in_use = [schema for one in services.values() for schema in (one.request_schema, one.reply_schema)]
+        in_use += [event.schema for one in services.values() for event in one.events.values()]
         self._schemas = {schema.digest: schema for schema in in_use}
         return Snapshot(
             revision=revision,
@@ -75,6 +78,10 @@ class Loader:
             agreements=agreements,
             by_consumer=by_consumer,
             routes=_routes(known, changed["routes"]),
+            subscriptions={
+                **known.subscriptions,
+                **{row["id"]: rows.subscription(row) for row in changed["subscriptions"]},
+            },
         )
 
     def _service(self, row: Any) -> Service | None:
@@ -84,6 +91,10 @@ class Loader:
                 row,
                 self._schema(row["request_schema"], row["request_digest"]),
                 self._schema(row["reply_schema"], row["reply_digest"]),
+                {
+                    type: EventType(rows.event_title(found), self._schema(found["schema"], found["digest"]))
+                    for type, found in row["events"].items()
+                },
             )
         except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
             logger.error("registry.schema_unusable", service=row["path"], error=type(error).__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import cached_property
@@ -152,12 +152,22 @@ class Maintenance:
         return self.since <= now < self.until
 
 
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """One type of event that a service publishes. `schema`: of the member `data`."""
+
+    title: Text
+    schema: Schema
+
+
 @dataclass(frozen=True)
 class Service:
     """What a provider offers (dịch vụ dữ liệu). `subjects`: JSON pointers in the request to identity numbers.
 
     `order`: `none`, `dossier`, or a JSON pointer in the request: submissions in which it is the same are worked one
     after the other, in the order of acceptance.
+    `events`: of mode `event`, what its events are: type → schema of `data`. `request_schema` is then that of the whole
+    CloudEvent but for `data`, and `subjects` are pointers in `data`.
     `reason`, `legal_basis`: of what was decided last of its state. `row_version`: its ETag.
     """
 
@@ -180,6 +190,7 @@ class Service:
     reason: str = ""
     legal_basis: str = ""
     row_version: int = 1
+    events: Mapping[str, EventType] = field(default_factory=dict)
 
     def away_until(self, now: datetime) -> datetime | None:
         """The end of the maintenance that `now` lies in, None where it lies in none."""
@@ -227,6 +238,8 @@ class Agreement:
 
 NO_AGREEMENT = "sandbox"
 """Stands for the agreement where a call of the sandbox has none; no agreement's id looks so."""
+OWN = "own"
+"""Stands for the agreement where a member does with its own what needs none: publishes its events."""
 
 
 @dataclass(frozen=True)
@@ -253,6 +266,46 @@ class Grant:
         return "" in self.agreement.fields
 
 
+@dataclass(frozen=True, slots=True)
+class WebhookSecret:
+    """A secret that deliveries are signed with, sealed by the vault under `webhook_secret_name`. `valid_to`: until when
+    it signs beside a newer one; None for the newest."""
+
+    sealed: bytes = field(repr=False)
+    valid_to: datetime | None = None
+
+
+def webhook_secret_name(subscription: str) -> str:
+    """What a webhook's secret is bound to when it is sealed."""
+    return f"webhook {subscription}"
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """Who is sent the events of a service (đăng ký nhận sự kiện), under which agreement, and where to.
+
+    `member`, `client`: whose it is. `types`: those wanted, empty for all. `receiver`: the service of the member's own
+    that takes them (`provider/name/version`), empty where it is a webhook: then `url` has its address and `secrets`
+    sign what is sent, newest first.
+    """
+
+    id: str
+    member: str
+    client: str
+    service: str
+    agreement: str
+    purpose: str
+    types: frozenset[str]
+    receiver: str
+    url: str
+    secrets: tuple[WebhookSecret, ...]
+    active: bool
+    row_version: int = 1
+
+    def wants(self, type: str) -> bool:
+        return not self.types or type in self.types
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """The whole registry at one revision; replaced, never changed.
@@ -269,6 +322,7 @@ class Snapshot:
     agreements: dict[str, Agreement]
     by_consumer: dict[tuple[str, str], tuple[Agreement, ...]]
     routes: RouteTable = field(default_factory=RouteTable)
+    subscriptions: Mapping[str, Subscription] = field(default_factory=dict)
     grants: dict[tuple[str, int, str], Grant] = field(default_factory=dict)
 
     def in_force(self, agreement_id: str, now: datetime) -> Agreement | None:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from ngsp.messages import ServiceKey
-from ngsp.registry.model import Agreement, AgreementState, Client, ClientKey, Maintenance, Member, Schema, Service
+from ngsp.registry.model import (
+    Agreement,
+    AgreementState,
+    Client,
+    ClientKey,
+    EventType,
+    Maintenance,
+    Member,
+    Schema,
+    Service,
+    Subscription,
+    WebhookSecret,
+)
 from ngsp.registry.routes import CompatibleRoute, compiled
 from ngsp.text import Text
 
@@ -46,7 +59,7 @@ def client_key(row: Row) -> ClientKey:
     )
 
 
-def service(row: Row, request_schema: Schema, reply_schema: Schema) -> Service:
+def service(row: Row, request_schema: Schema, reply_schema: Schema, events: Mapping[str, EventType]) -> Service:
     return Service(
         key=ServiceKey(row["provider"], row["name"], row["version"]),
         title=Text(row["title_vi"], row["title_en"]),
@@ -67,7 +80,35 @@ def service(row: Row, request_schema: Schema, reply_schema: Schema) -> Service:
         reason=row["reason"],
         legal_basis=row["legal_basis"],
         row_version=row["row_version"],
+        events=events,
     )
+
+
+def event_title(found: Row) -> Text:
+    """The title in one of the members of the column `events`."""
+    return Text(found["title_vi"], found["title_en"])
+
+
+def subscription(row: Row) -> Subscription:
+    return Subscription(
+        id=row["id"],
+        member=row["member"],
+        client=row["client"],
+        service=row["service"],
+        agreement=str(row["agreement"]),
+        purpose=row["purpose"],
+        types=frozenset(row["types"]),
+        receiver=row["receiver"] or "",
+        url=row["url"],
+        secrets=tuple(_webhook_secret(secret) for secret in row["secrets"]),
+        active=row["active"],
+        row_version=row["row_version"],
+    )
+
+
+def _webhook_secret(found: Row) -> WebhookSecret:
+    valid_to = found["valid_to"]
+    return WebhookSecret(b64decode(found["sealed"]), datetime.fromisoformat(valid_to) if valid_to else None)
 
 
 def maintenance(row: Row) -> Maintenance | None:

@@ -154,9 +154,11 @@ services = Table(
     Column("decided_by", Text, nullable=False),
     Column("decided_at", Moment),
     Column("row_version", Integer, nullable=False),
+    Column("events", JSONB, nullable=False, server_default=text("'{}'")),
     UniqueConstraint("provider", "name", "version"),
 )
-"""`state` follows from `served` (a manifest has it) and `decided` (by a person): see `states.py`."""
+"""`state` follows from `served` (a manifest has it) and `decided` (by a person): see `states.py`. `events`: type →
+{title_vi, title_en, schema, digest}."""
 
 agreements = Table(
     "agreements",
@@ -227,3 +229,24 @@ compatible_routes = Table(
     Column("updated_at", Moment, nullable=False),
 )
 """`terms`: what is read of a request and how, and how the answer is given: see `ngsp/registry/routes.py`."""
+
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("member", Text, ForeignKey("members.code"), nullable=False, index=True),
+    Column("client", Text, ForeignKey("clients.id"), nullable=False),
+    Column("service", Text, ForeignKey("services.path"), nullable=False, index=True),
+    Column("agreement", Uuid(as_uuid=False), ForeignKey("agreements.id"), nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("types", ARRAY(Text), nullable=False),
+    Column("receiver", Text, ForeignKey("services.path")),
+    Column("url", Text, nullable=False),
+    Column("secrets", JSONB, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("row_version", Integer, nullable=False),
+    Column("revision", BigInteger, nullable=False, index=True),
+    Column("updated_at", Moment, nullable=False),
+)
+"""`secrets`: of a webhook, newest first: {sealed (base64), valid_to (RFC 3339 or null)}. How far it has come is in
+`subscription_progress` (`ngsp/transactions/tables.py`), whose row is made with this one."""

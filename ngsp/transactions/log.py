@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from ngsp.errors import ERRORS, BadReply, Expired, LogUnavailable, NgspError, NoAnswer
-from ngsp.messages import Mode
+from ngsp.messages import TransactionMode
 from ngsp.registry.model import Grant
 from ngsp.text import Text
 from ngsp.transactions import entry
@@ -40,7 +40,7 @@ class Transaction:
     id: str
     at: datetime
     grant: Grant
-    mode: Mode
+    mode: TransactionMode
     call: dict[str, str]
     deadline: datetime
     body: bytes

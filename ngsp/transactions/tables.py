@@ -11,6 +11,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    ForeignKey,
     Identity,
     Index,
     Integer,
@@ -178,6 +179,12 @@ outbox = Table(
     Column("body", LargeBinary, nullable=False),
     Column("place", BigInteger, Identity(always=True), nullable=False),
     Column("order_key", LargeBinary),
+    Column("subscription", Text),
+    Index(
+        "ix_outbox_subscription",
+        "subscription",
+        postgresql_where=text("subscription IS NOT NULL AND state <> 'closed'"),
+    ),
     Index("ix_outbox_due", "next_at", postgresql_where=text("state = 'open'")),
     Index("ix_outbox_closed", "deadline", postgresql_where=text("state = 'closed'")),
     Index("ix_outbox_line", "order_key", "place", postgresql_where=text("order_key IS NOT NULL AND state <> 'closed'")),
@@ -278,3 +285,64 @@ refusals = Table(
     Column("count", Integer, nullable=False),
     PrimaryKeyConstraint("minute", "address", "code", "gateway"),
 )
+
+events = Table(
+    "events",
+    metadata,
+    Column("service", Text, nullable=False),
+    Column("xid", Xid8(), nullable=False, server_default=text("pg_current_xact_id()")),
+    Column("seq", Integer, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("tx", Uuid, nullable=False),
+    Column("at", Moment, nullable=False, index=True),
+    Column("line", LargeBinary),
+    Column("body", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("service", "xid", "seq"),
+)
+"""What was published, in order: `tx` is the publication, under whose record key `body`, the CloudEvent, is sealed.
+`line` stands for the partition key or the subject: a keyed digest."""
+
+subscription_progress = Table(
+    "subscription_progress",
+    metadata,
+    Column("subscription", Text, ForeignKey("subscriptions.id"), primary_key=True),
+    Column("xid", Xid8(), nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("run", Integer, nullable=False),
+    Column("moved_at", Moment, nullable=False, server_default=text("now()")),
+    Column("delivered_at", Moment),
+    Column("failing_since", Moment),
+    Column("stopped", Text, nullable=False, server_default=text("''")),
+)
+"""The last event of which a delivery was made, and the run it was made in. `stopped`: why none is made any more."""
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("subscription", Text, nullable=False),
+    Column("xid", Xid8(), nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("run", Integer, nullable=False),
+    Column("tx", Uuid, nullable=False),
+    Column("publication", Uuid, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("at", Moment, nullable=False, index=True),
+    Column("place", BigInteger, Identity(always=True), nullable=False),
+    PrimaryKeyConstraint("subscription", "run", "xid", "seq"),
+    Index("ix_deliveries_tx", "tx", unique=True),
+    Index("ix_deliveries_subscription_place", "subscription", "place"),
+)
+"""Which transaction delivers which event to which subscription: one for each run."""
+
+delivery_attempts = Table(
+    "delivery_attempts",
+    metadata,
+    Column("tx", Uuid, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("status", SmallInteger),
+    Column("problem", Text, nullable=False),
+    Column("duration_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tx", "attempt"),
+)
+"""What each attempt at a webhook came to: the HTTP status, or a code of what went wrong before there was one."""

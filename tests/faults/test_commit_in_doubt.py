@@ -15,22 +15,22 @@ import pytest
 from ngsp.database import connect
 from ngsp.errors import LogUnavailable
 from ngsp.local.postgres import LocalPostgres
-from ngsp.messages import Mode, uuid7
+from ngsp.messages import uuid7
 from ngsp.transactions import entry, partitions
 from ngsp.transactions.log import Transaction
 from tests.faults.cutting import Cut, Moment, cutting
 from tests.support.registry import migrated_database
 from tests.support.waiting import until
-from tests.transactions.logs import Writing, grant_of, writing
+from tests.transactions.logs import Called, Writing, grant_of, writing
 
 pytestmark = pytest.mark.postgres
 
 TIMEOUT_S = 1.0
-MODES: tuple[Mode, Mode] = ("query", "submission")
+MODES: tuple[Called, Called] = ("query", "submission")
 MOMENTS: tuple[Moment, ...] = ("before", "after")
 
 
-def transaction(gateway: Writing, mode: Mode) -> Transaction:
+def transaction(gateway: Writing, mode: Called) -> Transaction:
     """Not yet accepted; always under the same key for its mode."""
     tx, at = uuid7(), entry.now()
     return Transaction(

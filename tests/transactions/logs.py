@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal, cast
 
 import asyncpg
 
 from ngsp.database import connect
-from ngsp.messages import Mode, ServiceKey, uuid7
+from ngsp.messages import ServiceKey, uuid7
 from ngsp.registry.model import Agreement, Grant, Schema, Service
 from ngsp.text import Text
 from ngsp.transactions import entry
@@ -24,6 +24,7 @@ from ngsp.transactions.log import Conclusion, Transaction, TransactionLog
 from ngsp.transactions.writer import ENTRY_COLUMNS, LogWriter, Write
 from ngsp.vault import Vault
 
+Called = Literal["query", "submission"]
 KEK = bytes(range(32))
 BODY = '{"id": "900123456789", "ghi chú": "đủ"}'.encode()
 REPLY = '{"name":  "Nguyễn Thị Thử",\n "id": "900123456789"}'.encode()
@@ -34,7 +35,7 @@ def grant_of(
     consumer: str = "H41",
     service: str = "G01.01/population-lookup/v1",
     purpose: str = "birth-registration",
-    mode: Mode = "query",
+    mode: Called = "query",
     agreement: str = "",
 ) -> Grant:
     """`agreement`: its id; of its own for each consumer, service and mode where none is given."""
@@ -96,7 +97,7 @@ class Writing:
         return self.scribe.ended(kind, tx, at or entry.now(), {"status": 200, **outcome}, reply)
 
     async def open(
-        self, grant: Grant | None = None, mode: Mode | None = None, key: str = "", call: Call | None = None
+        self, grant: Grant | None = None, mode: Called | None = None, key: str = "", call: Call | None = None
     ) -> Transaction:
         """A transaction accepted as the exchange does it."""
         grant, at, tx = grant or grant_of(), entry.now(), uuid7()
@@ -104,7 +105,7 @@ class Writing:
             id=tx,
             at=at,
             grant=grant,
-            mode=mode or grant.service.mode,
+            mode=mode or cast("Called", grant.service.mode),
             call=call_of(call),
             deadline=at + timedelta(seconds=60),
             body=BODY,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -105,6 +106,13 @@ class Settings(BaseSettings):
     retry_min_s: Seconds = Field(1.0, description="First pause after a provider asked for a retry")
     retry_max_s: Seconds = Field(300.0, description="Longest such pause")
     project_s: Annotated[float, Field(gt=0, le=2)] = Field(0.5, description="Pause between projections of the log")
+    event_window: Count = Field(256, description="Deliveries of one subscription to events that may be open at once")
+    event_retention_days: Annotated[int, Field(ge=1, le=400)] = Field(
+        30, description="Life of a published event: how long a subscriber may be away"
+    )
+    webhook_allowed_networks: str = Field(
+        "", max_length=1000, description="Networks that webhooks may be in though they are not public, e.g. 10.8.0.0/16"
+    )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Level of the program's own log"
@@ -115,6 +123,14 @@ class Settings(BaseSettings):
     def _is_postgresql(cls, value: SecretStr) -> SecretStr:
         if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("must begin with postgresql://")
+        return value
+
+    @field_validator("webhook_allowed_networks")
+    @classmethod
+    def _is_networks(cls, value: str) -> str:
+        for name in value.split(","):
+            if name.strip():
+                ip_network(name.strip())
         return value
 
     def key_encryption_keys(self) -> list[bytes]:

@@ -268,8 +268,9 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class WebhookSecret:
-    """A secret that deliveries are signed with, sealed by the vault under `webhook_secret_name`. `valid_to`: until when
-    it signs beside a newer one; None for the newest."""
+    """A secret that deliveries are signed with. `sealed`: its bytes (24 to 64, those that `whsec_…` writes in base64),
+    sealed by the vault under `webhook_secret_name`. `valid_to`: until when it signs beside a newer one; None for the
+    newest."""
 
     sealed: bytes = field(repr=False)
     valid_to: datetime | None = None

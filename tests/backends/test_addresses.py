@@ -38,6 +38,14 @@ BACKEND, CALL = "kind: rest\nurl: {env: URL}\nretry: {attempts: 1}", "call: {pat
         "::ffff:169.254.169.254",
         "64:ff9b::a9fe:a9fe",
         "2002:7f00:1::",
+        "::127.0.0.1",
+        "::ffff:0:7f00:1",
+        "64:ff9b:1::a9fe:a9fe",
+        "2001:0:7f00:1::",
+        "192.0.0.192",
+        "198.18.0.1",
+        "fec0::1",
+        "3fff::1",
     ],
 )
 def test_what_is_not_public_needs_leave(address: str) -> None:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
 
 import typer
 
-from ngsp.cli_remote import Demo, Trouble, Url, exit_with, remote_of
+from ngsp.cli_remote import Demo, Url, gateway
 from ngsp.text import tr
 
 if TYPE_CHECKING:
@@ -247,10 +248,8 @@ def probe(
     demo: Demo = None,
 ) -> None:
     wanted = {"service": service, "backend": backend, "timeout_s": timeout}
-    try:
-        found = remote_of(url, demo).post(f"/v1/adapters/{id}/probe", wanted)
-    except Trouble as trouble:
-        raise exit_with(trouble) from None
+    with gateway(url, demo) as bus:
+        found = bus.ask("POST", f"/v1/adapters/{quote(id, safe='')}/probe", wanted).json()
     told = [f"{found['outcome']} {found['code'] or ''}".strip(), found["service"], found["build"] or ""]
     told += [f"{name} {took_ms:.1f} ms" for name, took_ms in sorted(found["timings_ms"].items())]
     if found["backend"] is not None:

@@ -1,26 +1,25 @@
-"""A gateway as the command line speaks to it: credentials, one token, problems in the person's language."""
+"""A gateway as the command line speaks to it: whose credentials, and problems in the person's language."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ngsp.text import Text, language_of_terminal, tr
 
 if TYPE_CHECKING:
-    import httpx
+    from ngsp.client import CallError, Client, ClientSecret
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-TIMEOUT_S = 30.0
-SILENCE_S = 60.0
-"""A stream gives a sign of life every fifteen seconds; after this long without one it is opened anew."""
+DEADLINE_S = 90.0
+"""For one request and its repeats: a list over much of the log may take its time."""
 
 _STATES = {
     "accepted": Text("đã nhận", "accepted"),
@@ -39,10 +38,6 @@ class Trouble(Exception):
     """What the command cannot go on with, told to the person."""
 
 
-class Broken(Trouble):
-    """The connection or the gateway failed; it may be better later."""
-
-
 Url = Annotated[str, typer.Option("--url", envvar="NGSP_URL", help=tr("Địa chỉ của cổng.", "Address of the gateway."))]
 Demo = Annotated[
     Path | None,
@@ -58,141 +53,84 @@ Demo = Annotated[
 Json = Annotated[bool, typer.Option("--json", help=tr("Mỗi dòng một JSON.", "One JSON a line."))]
 
 
-@dataclass
-class Remote:
-    """A gateway, with the credentials to talk to it."""
-
-    url: str
-    client: str
-    secret: str = field(repr=False)
-
-    def __post_init__(self) -> None:
-        import httpx
-
-        self._language = {"Accept-Language": language_of_terminal()}
-        timeout = httpx.Timeout(TIMEOUT_S, read=SILENCE_S + TIMEOUT_S)
-        self._http = httpx.Client(base_url=self.url, timeout=timeout, headers=self._language)
-        self._token = ""
-
-    def get(self, path: str, parameters: dict[str, Any], wait_s: int = 0) -> dict[str, Any]:
-        """The JSON at `path`. `Trouble` with the problem's own words where it is refused."""
-        import httpx
-
-        headers = self._authorization() | ({"Prefer": f"wait={wait_s}"} if wait_s else {})
-        try:
-            answer = self._http.get(path, params=parameters, headers=headers)
-        except httpx.TransportError as error:
-            raise Broken(_unreachable(self.url, error)) from error
-        if answer.status_code != 200:
-            raise _refused(answer.status_code, answer.content)
-        found: dict[str, Any] = answer.json()
-        return found
-
-    def post(self, path: str, document: dict[str, Any]) -> dict[str, Any]:
-        """The JSON that `document` at `path` is answered with."""
-        import httpx
-
-        try:
-            answer = self._http.post(path, json=document, headers=self._authorization())
-        except httpx.TransportError as error:
-            raise Broken(_unreachable(self.url, error)) from error
-        if answer.status_code != 200:
-            raise _refused(answer.status_code, answer.content)
-        found: dict[str, Any] = answer.json()
-        return found
-
-    def events(self, parameters: dict[str, Any], after: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
-        """Events of the stream with their ids, None for a sign of life; ends where the stream does."""
-        import httpx
-
-        self._token = ""  # a stream lives as long as its token: a new one for each
-        headers = self._authorization() | ({"Last-Event-ID": after} if after else {})
-        try:
-            with self._http.stream("GET", "/v1/transactions/stream", params=parameters, headers=headers) as answer:
-                if answer.status_code != 200:
-                    raise _refused(answer.status_code, answer.read())
-                yield from _read_events(answer)
-        except httpx.TransportError as error:
-            raise Broken(_unreachable(self.url, error)) from error
-
-    def _authorization(self) -> dict[str, str]:
-        if not self._token:
-            self._token = self._new_token()
-        return {"Authorization": f"Bearer {self._token}"}
-
-    def _new_token(self) -> str:
-        import httpx
-
-        try:
-            answer = self._http.post(
-                "/oauth2/token", data={"grant_type": "client_credentials"}, auth=(self.client, self.secret)
-            )
-        except httpx.TransportError as error:
-            raise Broken(_unreachable(self.url, error)) from error
-        if answer.status_code >= 500:
-            raise Broken(tr("Cổng chưa cấp được mã truy cập.", "The gateway cannot issue a token now."))
-        if answer.status_code != 200:
-            raise Trouble(
-                tr("Cổng không nhận định danh hoặc mật khẩu.", "The gateway refuses the client or its secret.")
-            )
-        return str(answer.json()["access_token"])
+@contextmanager
+def gateway(url: str, demo: Path | None) -> Iterator[Client]:
+    """A gateway to talk to; what goes wrong meanwhile is told, and the command exits with 1."""
+    with telling(), connected(*access_of(url, demo)) as bus:
+        yield bus
 
 
-def _read_events(answer: httpx.Response) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    id = data = ""
-    for line in answer.iter_lines():
-        name, _, value = line.partition(": ")
-        if name == "id":
-            id = value
-        elif name == "data":
-            data = value
-        elif not line and id:
-            yield id, json.loads(data) if data else None
-            data = ""
-
-
-def _refused(status: int, content: bytes) -> Trouble:
+@contextmanager
+def telling() -> Iterator[None]:
+    """Trouble within is told, and the command exits with 1."""
     try:
-        problem = json.loads(content)
-        title, code, more = problem["title"], problem["code"], f"\n{problem['detail']}\n{problem['remedy']}"
-    except (ValueError, KeyError, TypeError):
-        title, code, more = tr("Cổng không trả lời như mong đợi", "The gateway answered oddly"), "?", ""
-    told = f"{title} ({status} {code})"
-    return Broken(told) if status >= 500 or status == 429 else Trouble(told + more)
+        yield
+    except Trouble as trouble:
+        typer.echo(str(trouble), err=True)
+        raise typer.Exit(1) from None
 
 
-def _unreachable(url: str, error: Exception) -> str:
-    return tr(f"Không kết nối được với {url}", f"Cannot reach {url}") + f" ({type(error).__name__})"
+@contextmanager
+def connected(address: str, credentials: ClientSecret) -> Iterator[Client]:
+    """The gateway at `address`; what goes wrong with it is `Trouble`."""
+    from ngsp.client import CallError, Client
+
+    try:
+        with Client(address, credentials, language=language_of_terminal(), deadline_s=DEADLINE_S) as bus:
+            yield bus
+    except CallError as error:
+        raise Trouble(told(error, address)) from None
 
 
-def remote_of(url: str, demo: Path | None) -> Remote:
+def access_of(url: str, demo: Path | None, client: str | None = None) -> tuple[str, ClientSecret]:
+    """The gateway's address and who calls it: of the environment, or of the demo.
+
+    `client`: which of the demo's clients, empty for its first; None for its operator. `Trouble` where there is none.
+    """
+    from ngsp.client import ClientSecret
+
     if demo is None:
-        client, secret = os.environ.get("NGSP_CLIENT_ID", ""), os.environ.get("NGSP_CLIENT_SECRET", "")
-        if not client or not secret:
+        id, secret = client or os.environ.get("NGSP_CLIENT_ID", ""), os.environ.get("NGSP_CLIENT_SECRET", "")
+        if not id or not secret:
             raise Trouble(
                 tr(
                     "Hãy đặt NGSP_CLIENT_ID và NGSP_CLIENT_SECRET, hoặc dùng --demo.",
                     "Set NGSP_CLIENT_ID and NGSP_CLIENT_SECRET, or use --demo.",
                 )
             )
-        return Remote(url or DEFAULT_URL, client, secret)
+        return url or DEFAULT_URL, ClientSecret(id, secret)
+    path = demo / "demo.json"
     try:
-        found = json.loads((demo / "demo.json").read_text("utf-8"))
-        return Remote(url or found["base_url"], found["operator"]["id"], found["operator"]["secret"])
+        found = json.loads(path.read_text("utf-8"))
+        known = [found["operator"]] if client is None else found["clients"]
+        chosen = next(each for each in known if not client or each["id"] == client)
+        return url or found["base_url"], ClientSecret(chosen["id"], chosen["secret"])
+    except StopIteration:
+        raise Trouble(tr(f"{path} không có hệ thống {client}.", f"{path} has no client {client}.")) from None
     except (OSError, ValueError, KeyError, TypeError):
-        path = demo / "demo.json"
         raise Trouble(
             tr(f"Không đọc được {path}: bản chạy thử đã chạy chưa?", f"Cannot read {path}: is the demo running?")
         ) from None
 
 
-def given(**parameters: str) -> dict[str, Any]:
+def told(error: CallError, url: str) -> str:
+    """What a person is told of it; a problem with the gateway's own words."""
+    from ngsp.client.errors import NotUnderstood, Problem, TokenRefused, Unreachable
+
+    match error:
+        case Problem():
+            return f"{error.title} ({error.status} {error.code})\n{error.detail}\n{error.remedy}"
+        case TokenRefused():
+            return tr("Cổng không nhận định danh hoặc mật khẩu.", "The gateway refuses the client or its secret.")
+        case NotUnderstood():
+            return tr("Cổng không trả lời như mong đợi", "The gateway answered oddly") + f" ({error.status})"
+        case Unreachable():
+            return tr(f"Không kết nối được với {url}", f"Cannot reach {url}")
+    return str(error)
+
+
+def given(**parameters: str) -> dict[str, str]:
     return {name.rstrip("_"): value for name, value in parameters.items() if value}
-
-
-def exit_with(trouble: Trouble) -> typer.Exit:
-    typer.echo(str(trouble), err=True)
-    return typer.Exit(1)
 
 
 def moment(value: str | None) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
-from ngsp.cli_remote import Demo, Json, Remote, Trouble, Url, exit_with, given, moment, remote_of, state_text
+from ngsp.cli_remote import Demo, Json, Url, gateway, given, moment, state_text
 from ngsp.text import Text, language_of_terminal, tr
 
 PAGE = 200
@@ -52,25 +51,13 @@ def statistics(
         by=by, from_=from_, to=to, consumer=consumer, provider=provider, service=service, adapter=adapter, mode=mode,
         outcome=outcome,
     )  # fmt: skip
-    try:
-        found = _groups(remote_of(url, demo), wanted)
+    with gateway(url, demo) as bus:
+        found = bus.items("/v1/statistics", **wanted, limit=str(PAGE))
         if as_json:
             for item in found:
                 typer.echo(json.dumps(item, ensure_ascii=False))
         else:
             _print_table(by.split(",") if by else [], list(found))
-    except Trouble as trouble:
-        raise exit_with(trouble) from None
-
-
-def _groups(remote: Remote, wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    cursor = None
-    while True:
-        page = remote.get("/v1/statistics", {**wanted, "limit": PAGE} | ({"cursor": cursor} if cursor else {}))
-        yield from page["items"]
-        cursor = page["next"]
-        if cursor is None:
-            return
 
 
 def _print_table(by: list[str], items: list[dict[str, Any]]) -> None:

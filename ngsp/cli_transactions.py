@@ -4,36 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Iterator
+from collections import deque
+from contextlib import suppress
+from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
-from ngsp.cli_remote import (
-    Broken,
-    Demo,
-    Json,
-    Remote,
-    Trouble,
-    Url,
-    exit_with,
-    given,
-    moment,
-    remote_of,
-    state_text,
-)
+from ngsp.cli_remote import Demo, Json, Url, access_of, connected, gateway, given, moment, state_text, telling, told
 from ngsp.text import tr
 
 if TYPE_CHECKING:
-    pass
+    from ngsp.client import CallError
 
 transactions_app = typer.Typer(
     no_args_is_help=True, help=tr("Nhật ký giao dịch, qua một cổng.", "The transaction log, through a gateway.")
 )
 
 PAGE = 500
-RETRY_MIN_S, RETRY_MAX_S = 1.0, 15.0
 
 _COLOURS = {"succeeded": "green", "refused": "yellow", "failed": "red", "expired": "red", "unknown": "magenta"}
 
@@ -74,29 +64,13 @@ def list_transactions(
         from_=from_, to=to, consumer=consumer, provider=provider, service=service, outcome=outcome, purpose=purpose,
         dossier=dossier, trace=trace, officer=officer, sandbox="true" if sandbox else "",
     )  # fmt: skip
-    try:
-        found = _items(remote_of(url, demo), wanted, limit)
+    with gateway(url, demo) as bus:
+        found = islice(bus.items("/v1/transactions", **wanted, limit=str(min(limit, PAGE))), limit)
         if as_json:
             for item in found:
                 typer.echo(json.dumps(item, ensure_ascii=False))
         else:
             _print_table(list(found))
-    except Trouble as trouble:
-        raise exit_with(trouble) from None
-
-
-def _items(remote: Remote, wanted: dict[str, Any], limit: int) -> Iterator[dict[str, Any]]:
-    """At most `limit` items, page by page; a page may be short or empty and still have one after it."""
-    left, cursor = limit, None
-    while left:
-        page = remote.get(
-            "/v1/transactions", {**wanted, "limit": min(left, PAGE)} | ({"cursor": cursor} if cursor else {})
-        )
-        yield from page["items"]
-        left -= len(page["items"])
-        cursor = page["next"]
-        if cursor is None:
-            return
 
 
 @transactions_app.command("show", help=tr("Một giao dịch với các bản ghi.", "One transaction with its entries."))
@@ -107,20 +81,18 @@ def show_transaction(
     demo: Demo = None,
     as_json: Json = False,
 ) -> None:
-    try:
-        found = remote_of(url, demo).get(f"/v1/transactions/{_one_step(id)}", {}, wait_s=wait)
-    except Trouble as trouble:
-        raise exit_with(trouble) from None
+    from ngsp.client.errors import StillUnderWay
+
+    id = id if id.strip(".") else "-"  # no step that a path would go back by
+    with gateway(url, demo) as bus:
+        if wait:
+            with suppress(StillUnderWay):  # shown as it is then
+                deque(bus.states(id, deadline_s=wait), maxlen=0)
+        found = bus.get(f"/v1/transactions/{quote(id, safe='')}")
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False))
     else:
         _print_transaction(found)
-
-
-def _one_step(id: str) -> str:
-    from urllib.parse import quote
-
-    return quote(id, safe="") if id.strip(".") else "-"
 
 
 @transactions_app.command(
@@ -132,39 +104,39 @@ def follow_transactions(
     provider: Provider = "", service: Service = "", outcome: Outcome = "", purpose: Purpose = "", dossier: Dossier = "",
     trace: Trace = "", officer: Officer = "", sandbox: Sandbox = False,
 ) -> None:  # fmt: skip
-    wanted = given(
-        from_=from_, to=to, consumer=consumer, provider=provider, service=service, outcome=outcome, purpose=purpose,
-        dossier=dossier, trace=trace, officer=officer, sandbox="true" if sandbox else "",
+    from ngsp.client import Filters
+
+    def say(error: CallError, pause_s: float) -> None:
+        said = told(error, address)
+        typer.echo(tr(f"{said}; thử lại sau {pause_s:.0f} giây", f"{said}; again in {pause_s:.0f} s"), err=True)
+
+    wanted = Filters(
+        since=_moment("--from", from_), until=_moment("--to", to), consumer=consumer, provider=provider,
+        service=service, outcome=outcome, purpose=purpose, dossier=dossier, trace=trace, officer=officer,
+        sandbox=sandbox,
     )  # fmt: skip
-    seen = 0
+    with telling():
+        address, credentials = access_of(url, demo)
     try:
-        for id, event in _followed(remote_of(url, demo), wanted, after):
-            typer.echo(json.dumps({"id": id, **event}, ensure_ascii=False) if as_json else _line(event))
-            sys.stdout.flush()
-            seen += 1
-            if seen == count:
-                return
-    except Trouble as trouble:
-        raise exit_with(trouble) from None
+        with telling(), connected(address, credentials) as bus:
+            for event in islice(bus.follow(wanted, after=after, on_trouble=say), count or None):
+                shown = {"id": event.position, **event.document}
+                typer.echo(json.dumps(shown, ensure_ascii=False) if as_json else _line(shown))
+                sys.stdout.flush()
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
 
-def _followed(remote: Remote, wanted: dict[str, Any], after: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Events without end: a stream that ends or breaks is taken up again where it was left."""
-    pause_s = RETRY_MIN_S
-    while True:
-        try:
-            for id, event in remote.events(wanted, after):
-                after, pause_s = id, RETRY_MIN_S
-                if event is not None:
-                    yield id, event
-        except Broken as trouble:
-            typer.echo(
-                tr(f"{trouble}; thử lại sau {pause_s:.0f} giây", f"{trouble}; again in {pause_s:.0f} s"), err=True
-            )
-        time.sleep(pause_s)
-        pause_s = min(pause_s * 2, RETRY_MAX_S)
+def _moment(option: str, value: str) -> datetime | None:
+    if not value:
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise typer.BadParameter(tr(f"{option}: không phải RFC 3339", f"{option}: not RFC 3339"))
+    return found
 
 
 def _line(event: dict[str, Any]) -> str:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
-
-import httpx
+from urllib.parse import quote
 
 from ngsp.adapter.declared import Declared
 from ngsp.adapter.definition import Adapter
 from ngsp.adapter.manifest import ManifestError, ServiceManifest
+from ngsp.adapter.registering import connected, put_manifest, refusal
+from ngsp.client import AsyncClient, errors
 from ngsp.registry.compatibility import FIXED, GROWING, promise_faults, schema_faults
 from ngsp.registry.pointers import has_room
 from ngsp.text import language_of_terminal, tr
-
-TIMEOUT_S = 10.0
 
 Gateway = Callable[[], tuple[str, str, str]]
 """Address, client and secret."""
@@ -61,11 +61,11 @@ async def compare_with_registered(adapter: Adapter, gateway: Gateway) -> list[st
     found: list[str] = []
     async with _connected(gateway) as client:
         for path, service in adapter.declared().items():
-            answer = await _sent(client, "GET", f"/v1/services/{path}")
-            if answer.status_code == 404:
+            try:
+                registered = await client.service(path)
+            except errors.NotFound:
                 continue
-            _need(answer)
-            found += (f"{path}: {line}" for line in _differences(answer.json(), service))
+            found += (f"{path}: {line}" for line in _differences(registered, service))
     return found
 
 
@@ -81,10 +81,9 @@ def _differences(registered: dict[str, Any], service: ServiceManifest) -> Iterat
 async def register_adapter(adapter: Adapter, gateway: Gateway) -> str:
     """Registers or upgrades; a line that says which. ManifestError with every place that the gateway refuses."""
     async with _connected(gateway) as client:
-        answer = await _sent(client, "PUT", f"/v1/adapters/{adapter.id}", json=adapter.manifest.registration())
-        _need(answer)
+        answer = await put_manifest(client, adapter)
     services = ", ".join(f"{found['path']} {found['state']}" for found in answer.json()["services"])
-    made = answer.status_code == 201
+    made = answer.status == 201
     return (
         tr("Đã đăng ký" if made else "Đã cập nhật", "Registered" if made else "Updated") + f" {adapter.id}: {services}"
     )
@@ -93,9 +92,7 @@ async def register_adapter(adapter: Adapter, gateway: Gateway) -> str:
 async def adapter_status(id: str, gateway: Gateway) -> list[str]:
     """The adapter as the gateway knows it, a line each. ManifestError where it does not."""
     async with _connected(gateway) as client:
-        answer = await _sent(client, "GET", f"/v1/adapters/{id}")
-        _need(answer)
-    found = answer.json()
+        found = await client.get(f"/v1/adapters/{quote(id, safe='')}")
     never = tr("chưa bao giờ", "never")
     lines = [
         f"{found['id']}  {found['provider']}  {found['state']}",
@@ -109,58 +106,21 @@ async def adapter_status(id: str, gateway: Gateway) -> list[str]:
     return lines + [f"  {service['path']}  {service['state']}" for service in found["services"]]
 
 
-def _connected(gateway: Gateway) -> httpx.AsyncClient:
-    url, client, secret = gateway()
-    return httpx.AsyncClient(base_url=url, auth=_Token(client, secret), timeout=TIMEOUT_S, follow_redirects=False)
-
-
-class _Token(httpx.Auth):
-    """A token of the client, fetched once."""
-
-    requires_response_body = True
-
-    def __init__(self, client: str, secret: str) -> None:
-        self._client, self._secret = client, secret
-        self._token = ""
-
-    def auth_flow(self, request: httpx.Request) -> Any:
-        if not self._token:
-            basic = httpx.BasicAuth(self._client, self._secret)
-            asked = httpx.Request(
-                "POST",
-                request.url.copy_with(path="/oauth2/token", query=None),
-                data={"grant_type": "client_credentials"},
-            )
-            answer = yield next(basic.auth_flow(asked))
-            if answer.status_code != 200:
-                raise ManifestError(
-                    tr(
-                        "Cổng không nhận tài khoản: hãy xem NGSP_ADAPTER_CLIENT_ID và NGSP_ADAPTER_CLIENT_SECRET_FILE",
-                        "The gateway does not take the client: see NGSP_ADAPTER_CLIENT_ID and "
-                        "NGSP_ADAPTER_CLIENT_SECRET_FILE",
-                    )
+@asynccontextmanager
+async def _connected(gateway: Gateway) -> AsyncIterator[AsyncClient]:
+    """The gateway, and what goes wrong with it as ManifestError."""
+    async with connected(*gateway()) as client:
+        try:
+            yield client
+        except errors.Problem as problem:
+            raise ManifestError(refusal(problem)) from None
+        except errors.TokenRefused:
+            raise ManifestError(
+                tr(
+                    "Cổng không nhận tài khoản: hãy xem NGSP_ADAPTER_CLIENT_ID và NGSP_ADAPTER_CLIENT_SECRET_FILE",
+                    "The gateway does not take the client: see NGSP_ADAPTER_CLIENT_ID and "
+                    "NGSP_ADAPTER_CLIENT_SECRET_FILE",
                 )
-            self._token = answer.json()["access_token"]
-        request.headers["Authorization"] = f"Bearer {self._token}"
-        yield request
-
-
-async def _sent(client: httpx.AsyncClient, method: str, path: str, json: Any = None) -> httpx.Response:
-    language = {"Accept-Language": tr("vi", "en")}
-    try:
-        return await client.request(method, path, json=json, headers=language)
-    except httpx.HTTPError as error:
-        raise ManifestError(
-            tr(
-                f"Không tới được cổng ({type(error).__name__})",
-                f"The gateway cannot be reached ({type(error).__name__})",
-            )
-        ) from None
-
-
-def _need(answer: httpx.Response) -> None:
-    if not answer.is_error:
-        return
-    problem = answer.json()
-    places = "".join(f"\n  {error['pointer']}: {error['detail']}" for error in problem.get("errors", []))
-    raise ManifestError(f"{problem['code']}: {problem['detail']} {problem['remedy']}{places}")
+            ) from None
+        except errors.CallError as error:
+            raise ManifestError(tr("Không tới được cổng", "The gateway cannot be reached") + f": {error}") from None

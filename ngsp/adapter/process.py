@@ -18,7 +18,6 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Literal
 
-import httpx
 import structlog
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -28,8 +27,10 @@ from ngsp.adapter.databases import passing
 from ngsp.adapter.definition import Adapter
 from ngsp.adapter.fill import Bounds
 from ngsp.adapter.manifest import ManifestError
+from ngsp.adapter.registering import connected, put_manifest, refusal
 from ngsp.adapter.runner import AdapterRunner
 from ngsp.bus.kafka import KafkaBus, KafkaConnection
+from ngsp.client.errors import CallerError, CallError, LimitReached, Problem, RequestTimeout
 from ngsp.errors import BusUnavailable
 from ngsp.seldom import Seldom
 from ngsp.text import tr
@@ -143,64 +144,46 @@ class Registrar:
 
     def __init__(self, settings: AdapterSettings, adapter: Adapter) -> None:
         self._adapter = adapter
-        self._auth = (settings.client_id, settings.secret())
-        self._client = httpx.AsyncClient(base_url=settings.gateway_url, timeout=10.0, follow_redirects=False)
+        self._gateway = connected(settings.gateway_url, settings.client_id, settings.secret())
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._gateway.close()
 
-    async def _headers(self) -> dict[str, str]:
-        answer = await self._client.post(
-            "/oauth2/token", data={"grant_type": "client_credentials", "scope": "adapter"}, auth=self._auth
-        )
-        answer.raise_for_status()
-        return {"Authorization": f"Bearer {answer.json()['access_token']}"}
-
-    async def register(self) -> None:
+    async def register(self, retry_s: float = RETRY_S) -> None:
         """Until the gateway has taken the manifest. ManifestError where it refuses it."""
         while True:
             try:
-                answer = await self._client.put(
-                    f"/v1/adapters/{self._adapter.id}",
-                    json=self._adapter.manifest.registration(),
-                    headers=await self._headers(),
-                )
-                if answer.status_code < 500:
-                    break
-                log.warning("the gateway cannot register now; trying again", status=answer.status_code)
-            except httpx.HTTPError as error:
+                await put_manifest(self._gateway, self._adapter)
+            except CallerError as error:
+                if not isinstance(error, LimitReached | RequestTimeout):
+                    raise ManifestError(f"{self._adapter.id}: {refusal(error)}") from None
+                log.warning("the gateway cannot register now; trying again", code=error.code)
+            except Problem as error:
+                log.warning("the gateway cannot register now; trying again", code=error.code)
+            except CallError as error:
                 log.warning("the gateway cannot be reached; trying again", error=type(error).__name__)
-            await asyncio.sleep(RETRY_S)
-        if answer.is_error:
-            problem = answer.json()
-            places = "; ".join(f"{e['pointer']}: {e['detail']}" for e in problem.get("errors", []))
-            raise ManifestError(f"{self._adapter.id}: {problem['code']}: {problem['detail']} {places}")
+            else:
+                return
+            await asyncio.sleep(retry_s)
 
     async def beat_for_ever(self, runner: AdapterRunner, every_s: float = HEARTBEAT_EVERY_S) -> None:
-        path = f"/v1/adapters/{self._adapter.id}/heartbeat"
-        headers: dict[str, str] = {}
         seldom = Seldom()
         while True:
-            body = runner.sign_of_life()
             try:
-                answer = await self._beat(path, body, headers, runner.clock)
-                if answer.status_code == 401:
-                    headers = await self._headers()
-                    answer = await self._beat(path, body, headers, runner.clock)
-                if answer.is_error:
-                    log.warning("heartbeat refused", status=answer.status_code)
-            except httpx.HTTPError as error:
+                await self._beat(runner.sign_of_life(), runner.clock)
+            except Problem as error:
+                log.warning("heartbeat refused", code=error.code)
+            except CallError as error:
                 log.warning("heartbeat failed", error=type(error).__name__)
             for code in runner.troubles():
                 if (held := seldom.held_back(code)) is not None:
                     log.error("not well", code=code, seconds=round(runner.clock.off_s), held_back=held)
             await asyncio.sleep(every_s)
 
-    async def _beat(self, path: str, body: dict[str, object], headers: dict[str, str], clock: Clock) -> httpx.Response:
+    async def _beat(self, body: dict[str, object], clock: Clock) -> None:
         asked_at = clock()
-        answer = await self._client.post(path, json=body, headers=headers)
+        answer = await self._gateway.ask("POST", f"/v1/adapters/{self._adapter.id}/heartbeat", body)
         clock.compare(answer.headers.get("date"), asked_at, clock())
-        return answer
 
 
 async def run(target: str, settings: AdapterSettings) -> None:

@@ -18,9 +18,11 @@ from ngsp.client.errors import CallError, Problem
 from ngsp.client.following import Event, Filters, Page, Transaction
 from ngsp.client.nonblocking import AsyncClient
 from ngsp.client.repeating import NEVER, Retry
+from ngsp.client.wire import Answer
 
 __all__ = [
     "NEVER",
+    "Answer",
     "AsyncClient",
     "CallError",
     "Client",

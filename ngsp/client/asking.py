@@ -67,7 +67,7 @@ class Asking:
         while True:
             try:
                 answer = yield from once()
-                if answer.status in (200, 202):
+                if answer.status in (200, 201, 202):
                     return answer
                 raise self.error_of(answer)
             except CallError as error:
@@ -75,7 +75,7 @@ class Asking:
                 if pause_s is None or pause_s >= budget.left_s():
                     raise
                 may = harmless(error, kind)
-                if may is None:
+                if may is None and service:
                     may = yield from self._is_idempotent(service, budget)
                 if not may:
                     raise

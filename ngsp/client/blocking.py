@@ -22,6 +22,7 @@ from ngsp.client.wire import (
     GRACE_S,
     MOST_ANSWER_BYTES,
     Alone,
+    Answer,
     Emit,
     Ended,
     Flow,
@@ -142,9 +143,18 @@ class Client:
         """One page of the same list, and the cursor of the next."""
         return self._driver.run(self._core.page(filters, limit, cursor))
 
-    def follow(self, filters: Filters | None = None, *, after: str = "") -> Iterator[Event]:
-        """What is logged from now on, or after the position `after`, without end; a lost connection is resumed."""
-        return self._driver.iterate(self._core.follow(filters, after))
+    def follow(
+        self,
+        filters: Filters | None = None,
+        *,
+        after: str = "",
+        on_trouble: Callable[[CallError, float], None] | None = None,
+    ) -> Iterator[Event]:
+        """What is logged from now on, or after the position `after`, without end; a lost connection is resumed.
+
+        `on_trouble` is told of each break and of the seconds before it is tried again.
+        """
+        return self._driver.iterate(self._core.follow(filters, after, on_trouble))
 
     def service(self, service: str) -> dict[str, Any]:
         """The service's entry in the catalogue: schemas, mode, deadline, examples."""
@@ -157,6 +167,11 @@ class Client:
     def get(self, path: str, **parameters: str) -> dict[str, Any]:
         """Whatever else the interface has at `path` (`/openapi.json`), as JSON."""
         return self._driver.run(self._core.get(path, parameters))
+
+    def ask(self, method: str, path: str, document: object = None) -> Answer:
+        """Any other request of the interface, `document` as its JSON: its good answer. GET, PUT and DELETE are repeated
+        where no answer came; others only where surely nothing was done."""
+        return self._driver.run(self._core.ask(method, path, document))
 
     def items(self, path: str, **parameters: str) -> Iterator[dict[str, Any]]:
         """Every item of the list at `path`, fetched page by page."""

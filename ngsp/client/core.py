@@ -23,7 +23,7 @@ from ngsp.client.calls import (
 from ngsp.client.credentials import Credentials
 from ngsp.client.errors import CallError, ConnectionLost, StillUnderWay
 from ngsp.client.following import EventReader, Filters, Page, Transaction
-from ngsp.client.repeating import Retry, harmless
+from ngsp.client.repeating import Kind, Retry, harmless
 from ngsp.client.tokens import Tokens
 from ngsp.client.wire import Answer, Emit, Flow, Pause, Read, Send, Step
 from ngsp.text import Language
@@ -34,6 +34,8 @@ LONGEST_WAIT_S = 30
 SILENCE_S = 45.0
 """The stream beats every 15 s: three beats missed, and the connection is taken for lost."""
 MOST_ITEMS = 500
+_DONE_AGAIN = frozenset(("GET", "PUT", "DELETE"))
+"""Methods whose repeat changes nothing more (RFC 9110 §9.2.2)."""
 
 
 class Core:
@@ -140,24 +142,28 @@ class Core:
             if cursor is None:
                 return
 
-    def follow(self, filters: Filters | None, after: str) -> Flow[None]:
+    def follow(
+        self, filters: Filters | None, after: str, on_trouble: Callable[[CallError, float], None] | None = None
+    ) -> Flow[None]:
         """Emits the events of the log after `after`, or from now on, for ever: a lost connection is resumed."""
         parameters = (filters or Filters()).parameters()
         reader, failures = EventReader(after), 0
         while True:
             before = reader.fed
-            # So ends every stream, with its token at the latest.
-            error: CallError = ConnectionLost(language=self._asking.language)
+            trouble: CallError | None = None  # every stream ends, with its token at the latest
             try:
                 yield from self._listened(parameters, reader)
-            except CallError as failure:
-                if not harmless(failure, "read"):
+            except CallError as error:
+                if not harmless(error, "read"):
                     raise
-                error = failure
+                trouble = error
             failures = 0 if reader.fed > before else failures + 1
-            pause_s = self._asking.retry.pause_s(error, min(failures, max(0, self._asking.retry.most - 1)))
+            ended = trouble or ConnectionLost(language=self._asking.language)
+            pause_s = self._asking.retry.pause_s(ended, min(failures, max(0, self._asking.retry.most - 1)))
             if pause_s is None:
-                raise error
+                raise ended
+            if trouble and on_trouble:
+                on_trouble(trouble, pause_s)
             yield Pause(pause_s)
 
     # The catalogue, and whatever else the interface tells
@@ -170,6 +176,18 @@ class Core:
         """The JSON object at `path`."""
         answer = yield from self._asking.get(path, self._budget({}), parameters)
         return self._asking.read(answer, dict)
+
+    def ask(self, method: str, path: str, document: object) -> Flow[Answer]:
+        """The good answer to any request of the interface, `document` as its JSON."""
+        body = b"" if document is None else encoded(document)
+        headers = {"Content-Type": "application/json"} if body else {}
+        kind: Kind = "read" if method in _DONE_AGAIN else "plain"
+        budget = self._budget({})
+
+        def once() -> Flow[Answer]:
+            return self._asking.authorised(Send(method, path, budget.timeout_s(), headers, body=body), budget)
+
+        return (yield from self._asking.persistently(once, kind, budget))
 
     def items(self, path: str, parameters: Mapping[str, str]) -> Flow[None]:
         """Emits every item of the list at `path`, page by page."""

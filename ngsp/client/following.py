@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -117,13 +117,14 @@ class Page:
 class Event:
     """An entry as it became part of the log. `position`: where to resume, after this one.
 
-    `kind`: what the entry says (as a state, or `repeated`). `transaction`: as it is now.
+    `kind`: what the entry says (as a state, or `repeated`). `transaction`: as it is now. `document`: as it came.
     """
 
     position: str
     kind: str
     at: datetime
     transaction: Transaction
+    document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 class EventReader:
@@ -163,6 +164,7 @@ class EventReader:
         try:
             document = json.loads(data)
             at = datetime.fromisoformat(document["at"])
-            return Event(self.position, str(document["kind"]), at, Transaction.read(document["transaction"]))
+            transaction = Transaction.read(document["transaction"])
+            return Event(self.position, str(document["kind"]), at, transaction, document)
         except (KeyError, TypeError, ValueError):
             raise NotUnderstood(200) from None

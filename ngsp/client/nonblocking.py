@@ -21,6 +21,7 @@ from ngsp.client.wire import (
     GRACE_S,
     MOST_ANSWER_BYTES,
     Alone,
+    Answer,
     Emit,
     Ended,
     Flow,
@@ -118,8 +119,14 @@ class AsyncClient:
     async def page(self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None) -> Page:
         return await self._driver.run(self._core.page(filters, limit, cursor))
 
-    def follow(self, filters: Filters | None = None, *, after: str = "") -> AsyncIterator[Event]:
-        return self._driver.iterate(self._core.follow(filters, after))
+    def follow(
+        self,
+        filters: Filters | None = None,
+        *,
+        after: str = "",
+        on_trouble: Callable[[CallError, float], None] | None = None,
+    ) -> AsyncIterator[Event]:
+        return self._driver.iterate(self._core.follow(filters, after, on_trouble))
 
     async def service(self, service: str) -> dict[str, Any]:
         return await self._driver.run(self._core.service(service))
@@ -129,6 +136,9 @@ class AsyncClient:
 
     async def get(self, path: str, **parameters: str) -> dict[str, Any]:
         return await self._driver.run(self._core.get(path, parameters))
+
+    async def ask(self, method: str, path: str, document: object = None) -> Answer:
+        return await self._driver.run(self._core.ask(method, path, document))
 
     def items(self, path: str, **parameters: str) -> AsyncIterator[dict[str, Any]]:
         return self._driver.iterate(self._core.items(path, parameters))

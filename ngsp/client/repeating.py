@@ -22,8 +22,9 @@ from ngsp.client.errors import (
 )
 
 Kind = Literal["read", "keyed", "plain"]
-"""`read`: changes nothing. `keyed`: a call under an idempotency key, which is never done twice. `plain`: a call without
-one, which may be repeated after a lost answer only where its service is idempotent."""
+"""`read`: changes nothing, or nothing more when done again. `keyed`: a call under an idempotency key, which is never
+done twice. `plain`: a call without one, which may be repeated after a lost answer only where its service is
+idempotent."""
 
 
 @dataclass(frozen=True, slots=True)

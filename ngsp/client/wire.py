@@ -6,6 +6,7 @@ The core is written once, as generators (`Flow`) that yield steps and are sent t
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,9 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes = field(default=b"", repr=False)
+
+    def json(self) -> Any:
+        return json.loads(self.body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from ngsp.adapter.breaker import Breaker
 from ngsp.adapter.breakers import MOST_BREAKERS, Breakers
+from ngsp.adapter.manifest import ManifestError
 from ngsp.adapter.process import AdapterSettings, Registrar
 from ngsp.bus import EmbeddedBus
 from ngsp.registry.documents import HeartbeatDocument
@@ -123,3 +124,40 @@ async def test_a_heartbeat_tells_how_the_process_is(embedded: EmbeddedBus, offic
         beating.cancel()
         await asyncio.gather(beating, return_exceptions=True)
         await told.close()
+
+
+def problem(code: str, status: int, **more: object) -> tuple[int, dict[str, object]]:
+    return status, {"code": code, "status": status, "title": "T", "detail": "D.", "remedy": "R.", **more}
+
+
+async def test_a_gateway_that_cannot_register_now_is_asked_again(office_of: OfficeOf) -> None:
+    office = office_of("idempotent")
+    async with front() as gateway:
+        told = registrar(office, gateway)
+        for code, status in (
+            ("draining", 503),
+            ("internal", 500),
+            ("too-many-requests", 429),
+            ("request-timeout", 408),
+        ):
+            gateway.registering.append(problem(code, status))
+        await told.register(0.01)
+        assert gateway.registered == [office.adapter.id] * 5
+        await told.close()
+
+
+async def test_a_manifest_that_is_refused_is_told_with_its_places(office_of: OfficeOf) -> None:
+    office = office_of("idempotent")
+    async with front() as gateway:
+        told = registrar(office, gateway)
+        fault = {"pointer": "/services/0/mode", "detail": "Of no known mode."}
+        gateway.registering.append(problem("invalid-registration", 422, errors=[fault]))
+        with pytest.raises(ManifestError, match=r"invalid-registration: D\. R\.\n  /services/0/mode: Of no known"):
+            await told.register(0.01)
+        await told.close()
+
+
+async def test_where_nobody_is_named_nothing_is_registered(office_of: OfficeOf, tmp_path: Path) -> None:
+    nobody = AdapterSettings(kafka_bootstrap="127.0.0.1:1", key_file=tmp_path, gateway_url="http://127.0.0.1:1")
+    with pytest.raises(ManifestError, match="NGSP_ADAPTER_CLIENT_ID"):
+        Registrar(nobody, office_of("idempotent").adapter)

@@ -273,6 +273,40 @@ def test_the_stream_resumes_after_the_last_position_heartbeats_included() -> Non
     assert all(request.headers["Accept"] == "text/event-stream" for request in scene.sent[1:])
 
 
+def test_a_follower_tells_of_each_break_and_not_of_a_stream_s_end() -> None:
+    scene = play(
+        token(), answer(200), event("7-2"), b"", Unreachable(), problem("draining", 503), answer(200), event("9")
+    )
+    told: list[tuple[str, float]] = []
+    follow = scene.core().follow(None, "", lambda error, pause_s: told.append((type(error).__name__, pause_s)))
+    scene.run(follow, most=2)
+    assert [name for name, _ in told] == ["Unreachable", "Draining"]
+    assert [pause_s for _, pause_s in told] == scene.pauses_s[1:]
+    assert scene.emitted[0].document["transaction"]["a member of"] == "a newer gateway"
+
+
+def asked(scene: Play, method: str) -> Any:
+    return scene.run(scene.core().ask(method, "/v1/anything", {"a": "ấ"}))
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_what_changes_nothing_more_is_asked_again(method: str) -> None:
+    scene = play(token(), ConnectionLost(), problem("draining", 503, 1), answer(201, {"did": "it"}))
+    found = asked(scene, method)
+    assert (found.status, found.json(), len(scene.pauses_s)) == (201, {"did": "it"}, 2)
+    assert [(request.method, request.body) for request in scene.sent[1:]] == [(method, '{"a":"ấ"}'.encode())] * 3
+    assert scene.sent[1].headers["Content-Type"] == "application/json"
+
+
+def test_a_post_is_asked_again_only_where_nothing_was_done() -> None:
+    scene = play(token(), Unreachable(), problem("overloaded", 503, 1), answer(200, {}))
+    assert asked(scene, "POST").json() == {}
+    for answered in (ConnectionLost(), problem("log-unavailable", 503, **IN_DOUBT), answer(502)):
+        scene = play(token(), answered)
+        with pytest.raises(errors.CallError):
+            asked(scene, "POST")
+
+
 def test_a_follower_outlasts_any_number_of_failures_unless_told_otherwise() -> None:
     scene = play(token(), *[Unreachable()] * 50, answer(200), event("9-1"))
     scene.run(scene.core().follow(None, "7-0"), most=1)

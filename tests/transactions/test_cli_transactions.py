@@ -148,11 +148,22 @@ async def test_follow_tells_what_comes_and_stops_when_told(rig: Rig) -> None:
     assert set(told) <= set(made)
 
 
+async def test_follow_says_that_it_tries_again(rig: Rig) -> None:
+    process = await start("transactions", "follow", "--url", "http://127.0.0.1:9", env=environment(rig))
+    assert process.stderr is not None
+    said = (await asyncio.wait_for(process.stderr.readline(), 30)).decode()
+    assert said.startswith("Cannot reach http://127.0.0.1:9; again in")
+    process.send_signal(2)
+    assert await asyncio.wait_for(process.wait(), 60) in (130, -2)
+
+
 async def test_wrong_words_get_an_answer_and_no_trace(rig: Rig) -> None:
     env = environment(rig)
     for arguments, wanted in (
         (("list", "--from", "yesterday"), "(400 malformed-parameter)"),
         (("follow", "--after", "x"), "(400 malformed-header)"),
+        (("follow", "--from", "yesterday"), "not RFC 3339"),
+        (("follow", "--to", "2026-11-22T01:02:03"), "not RFC 3339"),
         (("list", "--cunsumer", "x"), "No such option"),
     ):
         code, out, err = await run(*arguments, env=env)
@@ -162,7 +173,7 @@ async def test_wrong_words_get_an_answer_and_no_trace(rig: Rig) -> None:
     code, _, err = await run("list", env={name: value for name, value in env.items() if name != "NGSP_CLIENT_ID"})
     assert code == 1 and "NGSP_CLIENT_ID" in err
     code, _, err = await run("list", "--url", "http://127.0.0.1:9", env=env)
-    assert code == 1 and "Cannot reach" in err
+    assert code == 1 and err == "Cannot reach http://127.0.0.1:9\n"
 
 
 async def test_the_demo_s_own_description_suffices(rig: Rig, tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def authorise(
         raise AccessDenied(reason="unknown service")
     if service.state != "active":
         raise AccessDenied(reason=f"service is {service.state}")
+    _check_called(service)
     provider = snapshot.members.get(service.key.provider)
     if provider is None or not provider.in_force(today):
         raise AccessDenied(reason="provider is not a member in force")
@@ -62,6 +63,11 @@ def authorise(
     agreement = fitting[0]
     _check_headers(service, agreement, officer, consent)
     return snapshot.grant(service, agreement, purpose)
+
+
+def _check_called(service: Service) -> None:
+    if service.mode == "event":
+        raise AccessDenied(reason="a service of events is not called")
 
 
 def _check_headers(service: Service, agreement: Agreement, officer: str, consent: str) -> None:
@@ -95,6 +101,7 @@ def try_out(
     service = snapshot.services.get(path)
     if service is None or service.state == "retired":
         raise AccessDenied(reason="unknown service" if service is None else "service is retired")
+    _check_called(service)
     agreements = snapshot.by_consumer.get((client.member, path), ())
     fitting = [a for a in agreements if a.in_force(now) and purpose in a.purposes and agreement_id in ("", a.id)]
     if len(fitting) > 1:

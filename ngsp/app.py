@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -41,7 +41,7 @@ from ngsp.messages import GATEWAYS_GROUP, OUTCOMES_TOPIC, REPLY_TOPIC_PREFIX, gr
 from ngsp.probing import Prober
 from ngsp.quota import Quotas
 from ngsp.refusals import Refusals
-from ngsp.registry.model import Snapshot
+from ngsp.registry.model import Service, Snapshot
 from ngsp.registry.store import Registry
 from ngsp.repeats import Repeats
 from ngsp.strays import Strays
@@ -378,11 +378,15 @@ def make_bus(settings: Settings) -> Bus:
 
 def working_groups(snapshot: Snapshot) -> dict[str, str]:
     """Topic → the consumer group that works on it: an adapter's, or the gateways' for outcomes."""
-    adapters = {service.key.request_topic: group_of(service.adapter) for service in snapshot.services.values()}
+    adapters = {service.key.request_topic: group_of(service.adapter) for service in _called(snapshot)}
     return adapters | {OUTCOMES_TOPIC: GATEWAYS_GROUP}
 
 
 def all_topics(snapshot: Snapshot, settings: Settings) -> list[Topic]:
-    """What the registry asks for: one request topic for each service, and the one for outcomes."""
-    names = [OUTCOMES_TOPIC, *(service.key.request_topic for service in snapshot.services.values())]
+    """What the registry asks for: one request topic for each service that is called, and the one for outcomes."""
+    names = [OUTCOMES_TOPIC, *(service.key.request_topic for service in _called(snapshot))]
     return [Topic(name, settings.kafka_partitions, settings.kafka_retention_s) for name in names]
+
+
+def _called(snapshot: Snapshot) -> Iterator[Service]:
+    return (service for service in snapshot.services.values() if service.mode != "event")

@@ -121,6 +121,8 @@ def check(
         differences = asyncio.run(compare_with_registered(adapter, _gateway(url))) if url else []
     for path, service in adapter.declared().items():
         typer.echo(f"✓ {path}  {service.mode}, {service.effect}, {service.deadline_s:g} s")
+    for path, events in adapter.published().items():
+        typer.echo(f"✓ {path}  {events.mode}, {', '.join(events.events)}")
     for line in [*notes, *differences]:
         typer.echo(f"✗ {line}", err=True)
     if notes or differences:

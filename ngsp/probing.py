@@ -107,7 +107,7 @@ class Prober:
 
 def _service(adapter: AdapterRecord, wanted: str) -> str:
     """The service by whose topic the adapter is asked; see `Prober.probe` for what is raised."""
-    served = [path for path, state in adapter.services.items() if state != "retired"]
+    served = adapter.served
     if wanted and wanted not in served:
         unknown = Text("Bộ kết nối này không có dịch vụ này.", "This adapter has no such service.")
         raise InvalidRegistration(faults=(Fault("/service", unknown),), reason="not a service of the adapter")

@@ -143,6 +143,8 @@ async def serve_adapter(adapter: Adapter, port: int, say: Say) -> None:
         for path, offer in trial.offers.items():
             example = offer.manifest.examples[0]["request"] if offer.manifest.examples else {}
             say(f"curl http://{HOST}:{port}{PREFIX}{path} -d '{orjson.dumps(example).decode()}'")
+        for path, events in adapter.published().items():
+            say(tr(f"{path}: sự kiện", f"{path}: events") + f" {', '.join(events.events)}")
         config = uvicorn.Config(Door(trial, say), host=HOST, port=port, log_config=None, lifespan="off")
         await uvicorn.Server(config).serve()
 

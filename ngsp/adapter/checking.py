@@ -9,10 +9,11 @@ from urllib.parse import quote
 
 from ngsp.adapter.declared import Declared
 from ngsp.adapter.definition import Adapter
-from ngsp.adapter.manifest import ManifestError, ServiceManifest
+from ngsp.adapter.manifest import EventServiceManifest, ManifestError, ServiceManifest
 from ngsp.adapter.registering import connected, put_manifest, refusal
 from ngsp.client import AsyncClient, errors
 from ngsp.registry.compatibility import FIXED, GROWING, promise_faults, schema_faults
+from ngsp.registry.event_schemas import event_conflicts
 from ngsp.registry.pointers import has_room
 from ngsp.text import language_of_terminal, tr
 
@@ -32,8 +33,13 @@ def check_adapter(adapter: Adapter) -> list[str]:
         if isinstance(serve, Declared):
             found += (f"{path}: {line}" for line in _mapping_faults(service))
         if not any("request" in example for example in service.examples):
-            found.append(f"{path}: " + tr("thiếu ví dụ: hãy thêm ít nhất một", "no example: add at least one"))
+            found.append(f"{path}: {_no_example()}")
+    found += (f"{path}: {_no_example()}" for path, events in adapter.published().items() if not events.examples)
     return found
+
+
+def _no_example() -> str:
+    return tr("thiếu ví dụ: hãy thêm ít nhất một", "no example: add at least one")
 
 
 def _mapping_faults(service: ServiceManifest) -> Iterator[str]:
@@ -60,7 +66,7 @@ async def compare_with_registered(adapter: Adapter, gateway: Gateway) -> list[st
     """Where a registered version would not take this one, place by place. ManifestError where the gateway is away."""
     found: list[str] = []
     async with _connected(gateway) as client:
-        for path, service in adapter.declared().items():
+        for path, service in (adapter.declared() | adapter.published()).items():
             try:
                 registered = await client.service(path)
             except errors.NotFound:
@@ -69,11 +75,15 @@ async def compare_with_registered(adapter: Adapter, gateway: Gateway) -> list[st
     return found
 
 
-def _differences(registered: dict[str, Any], service: ServiceManifest) -> Iterator[str]:
-    mine = service.model_dump(include={*FIXED, *GROWING})
+def _differences(registered: dict[str, Any], service: ServiceManifest | EventServiceManifest) -> Iterator[str]:
+    mine = registered | service.model_dump(include={*FIXED, *GROWING})
     faults = list(promise_faults(registered, mine, ()))
-    faults += schema_faults("request", registered["request_schema"], service.request_schema, ("request_schema",))
-    faults += schema_faults("reply", registered["reply_schema"], service.reply_schema, ("reply_schema",))
+    if registered["mode"] == "event" and isinstance(service, EventServiceManifest):
+        declared = {name: {"schema": schema} for name, schema in service.schemas.items()}
+        faults += event_conflicts(registered["events"], declared, ("events",))
+    elif registered["mode"] != "event" and isinstance(service, ServiceManifest):
+        faults += schema_faults("request", registered["request_schema"], service.request_schema, ("request_schema",))
+        faults += schema_faults("reply", registered["reply_schema"], service.reply_schema, ("reply_schema",))
     for fault in faults:
         yield f"{fault.pointer}: {fault.detail.in_(language_of_terminal())}"
 

@@ -35,7 +35,7 @@ from ngsp.adapter.definition import (
     Serve,
     Unavailable,
 )
-from ngsp.adapter.manifest import ManifestError, ServiceManifest
+from ngsp.adapter.manifest import EventServiceManifest, ManifestError, ServiceManifest
 from ngsp.adapter.memory import Memory
 from ngsp.adapter.models import Part, mistake, mistakes
 from ngsp.adapter.outcomes import Kind, Rule, decide
@@ -79,6 +79,8 @@ def declare(adapter: Adapter, source: Source) -> None:
         reading.wrong("/outcomes", _NO_BACKEND)
     common = reading.read(_Answering, {"outcomes": adapter.manifest.outcomes}, ANSWER_ROOT, "")
     for index, service in enumerate(adapter.manifest.services):
+        if isinstance(service, EventServiceManifest):
+            continue
         place = f"/services/{index}"
         if service.call is None and service.declares:
             said = next(name for name in ("reply", "outcomes", "cache_s") if name in service.model_fields_set)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 import orjson
 
 from ngsp.adapter.breakers import Breakers
-from ngsp.adapter.manifest import Manifest, ManifestError, ServiceManifest, checked, load_manifest
+from ngsp.adapter.manifest import EventServiceManifest, Manifest, ManifestError, ServiceManifest, checked, load_manifest
 from ngsp.messages import Envelope, ReplyStatus, ServiceKey
 from ngsp.text import tr
 
@@ -154,7 +154,7 @@ class Adapter:
         manifest, source = load_manifest(path)
         adapter = cls(manifest)
         adapter.folder = path.parent
-        if manifest.backend is not None or manifest.outcomes or any(service.declares for service in manifest.services):
+        if manifest.backend is not None or manifest.outcomes or any(service.declares for service in manifest.called):
             from ngsp.adapter.declared import declare
 
             declare(adapter, source)
@@ -175,12 +175,17 @@ class Adapter:
     def id(self) -> str:
         return self.manifest.id
 
-    def key(self, service: ServiceManifest) -> ServiceKey:
+    def key(self, service: ServiceManifest | EventServiceManifest) -> ServiceKey:
         return ServiceKey(self.manifest.provider, service.service, service.version)
 
     def declared(self) -> dict[str, ServiceManifest]:
-        """Service path → its manifest."""
-        return {self.key(service).path: service for service in self.manifest.services}
+        """Service path → its manifest: what this adapter serves."""
+        return {self.key(service).path: service for service in self.manifest.called}
+
+    def published(self) -> dict[str, EventServiceManifest]:
+        """Service path → its manifest: the services of events, which need no function."""
+        events = (service for service in self.manifest.services if isinstance(service, EventServiceManifest))
+        return {self.key(service).path: service for service in events}
 
     @overload
     def service(self, name: str, version: str) -> Callable[[Serve], Serve]: ...

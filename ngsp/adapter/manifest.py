@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
-from ngsp.adapter.models import Part, mistake, mistakes
+from ngsp.adapter.models import PART, Part, mistake, mistakes
 from ngsp.errors import InvalidRegistration
-from ngsp.registry.documents import ManifestDocument
+from ngsp.registry.manifest_documents import LONGEST_DELIVERY_S, MOST_EVENT_TYPES, ManifestDocument, kind_of_service
 from ngsp.registry.manifest_files import DEFAULTS, read_manifest, registered
 from ngsp.registry.manifests import check_manifest
-from ngsp.registry.texts import Wrong, read_document
+from ngsp.registry.texts import CALLED_TAG, EVENTS_TAG, Wrong, read_document
 from ngsp.registry.yamlfiles import DocumentError, Source
 from ngsp.text import Text
 
@@ -76,6 +76,46 @@ class ServiceManifest(Part):
         return bool({"call", "reply", "outcomes", "cache_s"} & self.model_fields_set)
 
 
+class EventTypeManifest(Part):
+    """One type of event. `schema`: of its `data`; in a file, a path to it, or FOLDER/events/TYPE.json where the service
+    has `schemas: FOLDER`."""
+
+    model_config = ConfigDict(**PART | {"serialize_by_alias": True})
+
+    title: Bilingual
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+
+
+class EventServiceManifest(Part):
+    """One service of events as the adapter's author declares it: nothing serves it, its provider publishes.
+
+    `events`: type → what it is. `deadline_s`: how long one delivery to a subscriber is tried. `subjects`: pointers in
+    `data`. `examples`: whole CloudEvents.
+    """
+
+    service: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=64)]
+    version: Annotated[str, Field(pattern=r"^v[1-9]\d{0,3}$")]
+    mode: Literal["event"]
+    deadline_s: Annotated[float, Field(gt=0, le=LONGEST_DELIVERY_S)]
+    max_body_bytes: Annotated[int, Field(ge=2, le=LARGEST_BODY_BYTES)] = DEFAULTS["max_body_bytes"]
+    title: Bilingual
+    description: Bilingual
+    events: Annotated[dict[str, EventTypeManifest], Field(min_length=1, max_length=MOST_EVENT_TYPES)]
+    examples: list[dict[str, Any]] = Field(default_factory=list)
+    subjects: list[str] = Field(default_factory=list)
+
+    @property
+    def schemas(self) -> dict[str, dict[str, Any]]:
+        """Type → the schema of its `data`."""
+        return {name: event.schema_ for name, event in self.events.items()}
+
+
+AnyServiceManifest = Annotated[
+    Annotated[ServiceManifest, Tag(CALLED_TAG)] | Annotated[EventServiceManifest, Tag(EVENTS_TAG)],
+    Discriminator(kind_of_service),
+]
+
+
 class Manifest(Part):
     """An adapter. `database_url_env` names the variable that holds the provider's database; never a value.
 
@@ -85,7 +125,7 @@ class Manifest(Part):
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     provider: Annotated[str, Field(pattern=r"^[A-Z]\d{2}(\.[0-9A-Z]+)*$", max_length=35)]
-    services: Annotated[list[ServiceManifest], Field(min_length=1, max_length=200)]
+    services: Annotated[list[AnyServiceManifest], Field(min_length=1, max_length=200)]
     database_url_env: Annotated[str | None, Field(pattern=r"^[A-Z][A-Z0-9_]+$")] = None
     backend: dict[str, Any] | None = None
     tables: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -98,6 +138,11 @@ class Manifest(Part):
             if names.count(name) > 1:
                 raise Wrong(Text(f"{name} được khai báo hai lần: hãy bỏ một.", f"{name} is declared twice: drop one."))
         return self
+
+    @property
+    def called(self) -> list[ServiceManifest]:
+        """The services that its process serves: all but those of events."""
+        return [service for service in self.services if isinstance(service, ServiceManifest)]
 
     @classmethod
     def load(cls, path: Path) -> Manifest:

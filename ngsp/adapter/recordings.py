@@ -94,7 +94,7 @@ def replaying(adapter: Adapter, recordings: Iterable[Recording]) -> Adapter:
     by_service: dict[str, list[Recording]] = {}
     for recording in recordings:
         by_service.setdefault(recording.service, []).append(recording)
-    services = [service.model_copy(update={"effect": "idempotent"}) for service in adapter.manifest.services]
+    services = [service.model_copy(update={"effect": "idempotent"}) for service in adapter.manifest.called]
     copied = Adapter(adapter.manifest.model_copy(update={"services": services, "backend": None}))
     for path, service in adapter.declared().items():
         declared = adapter.function(path)

@@ -42,6 +42,7 @@ from ngsp.messages import (
     ReplyStatus,
     group_of,
 )
+from ngsp.registry.event_schemas import event_schema_version
 from ngsp.registry.schemas import compiled, digest
 from ngsp.seldom import Seldom
 from ngsp.strictjson import parse
@@ -92,6 +93,7 @@ class AdapterRunner:
             path: f"{digest(service.request_schema)[:16]}.{digest(service.reply_schema)[:16]}"
             for path, service in self._declared.items()
         }
+        self._versions |= {path: event_schema_version(service.schemas) for path, service in adapter.published().items()}
         self._topics = {path: adapter.key(service).request_topic for path, service in self._declared.items()}
         self._stack = AsyncExitStack()
         self._resources: Any = None
@@ -116,9 +118,10 @@ class AdapterRunner:
                 if service.max_in_work
             }
             ordered = [self._topics[path] for path, service in self._declared.items() if service.order != "none"]
-            self._subscription = await self._bus.work(
-                self._topics.values(), group_of(self._adapter.id), self._handle, self._max_in_work, limits, ordered
-            )
+            if self._topics:
+                self._subscription = await self._bus.work(
+                    self._topics.values(), group_of(self._adapter.id), self._handle, self._max_in_work, limits, ordered
+                )
         except BaseException:
             await self._stack.aclose()
             raise

@@ -18,8 +18,9 @@ from ngsp.api.strict import StrictRoute
 from ngsp.errors import NotFound
 from ngsp.registry.adapters import AdapterRecord, AdapterState, get_adapter, list_adapters
 from ngsp.registry.change import Stored
-from ngsp.registry.documents import HeartbeatDocument, ManifestDocument, ProbeDocument, ReasonDocument
+from ngsp.registry.documents import HeartbeatDocument, ProbeDocument, ReasonDocument
 from ngsp.registry.heartbeats import Complaint
+from ngsp.registry.manifest_documents import ManifestDocument
 
 
 class ManifestRoute(StrictRoute):

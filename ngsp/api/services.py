@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from ngsp.api.caller import Caller, requires
 from ngsp.api.conditions import Expected, etag
@@ -47,8 +47,20 @@ class StateView(BaseModel):
     legal_basis: str | None
 
 
+class EventTypeView(BaseModel):
+    """A type of event. `schema`: of its `data`."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    title: TextView
+    schema_: Annotated[dict[str, Any], Field(serialization_alias="schema")]
+
+
 class ServiceView(StateView):
-    """A service that is not retired. `schema_version` names both schemas; it travels with every message."""
+    """A service that is not retired. `schema_version` names both schemas; it travels with every message.
+
+    `events`: of mode `event`, type → what it is; `request_schema` is then that of the CloudEvent around its `data`.
+    """
 
     path: str
     provider: str
@@ -67,6 +79,7 @@ class ServiceView(StateView):
     schema_version: str
     request_schema: dict[str, Any]
     reply_schema: dict[str, Any]
+    events: dict[str, EventTypeView]
     examples: list[dict[str, Any]]
 
 
@@ -103,6 +116,10 @@ def _view(service: Service) -> ServiceView:
         schema_version=service.schema_version,
         request_schema=service.request_schema.document,
         reply_schema=service.reply_schema.document,
+        events={
+            type: EventTypeView(title=TextView.of(event.title), schema_=event.schema.document)
+            for type, event in service.events.items()
+        },
         examples=list(service.examples),
     )
 

@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 
 from ngsp.errors import Fault, MalformedHeader, MalformedParameter, NgspError, SchemaMismatch
 from ngsp.registry.model import MOST_FAULTS
-from ngsp.registry.texts import Wrong
+from ngsp.registry.texts import UNION_TAGS, Wrong
 from ngsp.text import Text
 
 _DETAILS: dict[str, Text] = {
@@ -85,7 +85,7 @@ def unknown_parameter() -> MalformedParameter:
 
 
 def _fault(entry: dict[str, Any], known_names: frozenset[str]) -> Fault:
-    steps = entry["loc"][1:]
+    steps = [step for step in entry["loc"][1:] if step not in UNION_TAGS]
     shown = (step if isinstance(step, int) or step in known_names else "*" for step in steps)
     pointer = "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in shown)
     return Fault(pointer, describe(entry))

@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ngsp.errors import AccessDenied, Fault, NotFound, StateConflict, VersionConflict
 from ngsp.registry.change import ANY, Change, Condition, Row, Stored, fetch, find
-from ngsp.registry.documents import ManifestDocument
-from ngsp.registry.heartbeats import SILENT_AFTER, AdapterProcess, processes_of, schema_version
+from ngsp.registry.heartbeats import SILENT_AFTER, AdapterProcess, Registered, processes_of
+from ngsp.registry.manifest_documents import ManifestDocument
 from ngsp.registry.manifests import CheckedService
 from ngsp.registry.tables import adapters, services
 from ngsp.registry.texts import MOST_FAULTS
@@ -27,8 +27,8 @@ AdapterState = Literal["online", "degraded", "silent", "retired"]
 class AdapterRecord:
     """An adapter as the registry shows it. `services`: path → state. `seen_at`, `build`: of the last heartbeat.
 
-    `processes`: those that were heard of lately. `retired_reason`: why it is retired, since `retired_at`; empty where
-    it is not.
+    `of_events`: paths of those services that nobody serves. `processes`: those that were heard of lately.
+    `retired_reason`: why it is retired, since `retired_at`; empty where it is not.
     """
 
     id: str
@@ -38,6 +38,7 @@ class AdapterRecord:
     seen_at: datetime | None
     build: str
     services: dict[str, str]
+    of_events: frozenset[str] = frozenset()
     processes: tuple[AdapterProcess, ...] = ()
     retired_at: datetime | None = None
     retired_reason: str = ""
@@ -47,8 +48,13 @@ class AdapterRecord:
             return "retired"
         alive = self.alive(now)
         if not alive:
-            return "silent"
+            return "silent" if self.served or self.seen_at is not None else "online"
         return "degraded" if any(process.complaints for process in alive) else "online"
+
+    @property
+    def served(self) -> list[str]:
+        """Paths of the services that its processes serve."""
+        return [path for path, state in self.services.items() if state != "retired" and path not in self.of_events]
 
     def alive(self, now: datetime) -> list[AdapterProcess]:
         return [process for process in self.processes if now - process.seen_at < SILENT_AFTER]
@@ -197,15 +203,17 @@ async def list_adapters(
 
 async def _records(connection: AsyncConnection, found: list[Row]) -> list[Stored[AdapterRecord]]:
     served: dict[str, dict[str, str]] = {row["id"]: {} for row in found}
-    versions: dict[str, dict[str, str]] = {row["id"]: {} for row in found}
-    statement = select(
-        *(services.c[name] for name in ("adapter", "path", "state", "request_digest", "reply_digest"))
-    ).where(services.c.adapter.in_(served))
-    for adapter, path, state, *digests in (await connection.execute(statement.order_by(services.c.path))).all():
+    registered: dict[str, dict[str, Registered]] = {row["id"]: {} for row in found}
+    of_events: set[str] = set()
+    columns = ("adapter", "path", "state", "mode", "request_digest", "reply_digest")
+    statement = select(*(services.c[name] for name in columns)).where(services.c.adapter.in_(served))
+    for adapter, path, state, mode, *digests in (await connection.execute(statement.order_by(services.c.path))).all():
         served[adapter][path] = state
+        if mode == "event":
+            of_events.add(path)
         if state != "retired":
-            versions[adapter][path] = schema_version(*digests)
-    processes = await processes_of(connection, versions)
+            registered[adapter][path] = Registered.of(mode, *digests)
+    processes = await processes_of(connection, registered)
     return [
         Stored(
             AdapterRecord(
@@ -216,6 +224,7 @@ async def _records(connection: AsyncConnection, found: list[Row]) -> list[Stored
                 seen_at=row["seen_at"],
                 build=row["build"],
                 services=served[row["id"]],
+                of_events=frozenset(of_events & served[row["id"]].keys()),
                 processes=processes[row["id"]],
                 retired_at=row["retired_at"],
                 retired_reason=row["retired_reason"],

@@ -13,6 +13,7 @@ from ngsp.registry import life, rows
 from ngsp.registry.agreement_records import AgreementRecord, get_agreement
 from ngsp.registry.change import ANY, Change, Condition, Row, Stored, fetch, find
 from ngsp.registry.documents import ProposalDocument, TermsDocument
+from ngsp.registry.event_schemas import any_has_room
 from ngsp.registry.pointers import has_room
 from ngsp.registry.tables import agreement_events, agreement_versions, agreements, services
 from ngsp.text import Text
@@ -199,14 +200,21 @@ async def _service(change: Change, path: str) -> Row:
 
 
 def _check_fields(terms: TermsDocument, service: Row) -> None:
+    """Fields are of the reply; of a service of events, of the `data` of any of its types."""
     missing = Text("Lược đồ trả lời không có trường này.", "The reply schema has no such field.")
+    if service["mode"] == "event":
+        missing = Text("Không loại sự kiện nào có trường này trong data.", "No type of event has this field in data.")
     faults = tuple(
-        Fault(f"/fields/{index}", missing)
-        for index, field in enumerate(terms.fields)
-        if not has_room(service["reply_schema"], field)
+        Fault(f"/fields/{index}", missing) for index, field in enumerate(terms.fields) if not _is_there(service, field)
     )
     if faults:
-        raise InvalidRegistration(faults=faults, reason="fields outside the reply schema")
+        raise InvalidRegistration(faults=faults, reason="fields outside the schemas")
+
+
+def _is_there(service: Row, field: str) -> bool:
+    if service["mode"] == "event":
+        return any_has_room(service["events"], field)
+    return has_room(service["reply_schema"], field)
 
 
 async def _check_reference(change: Change, document: ProposalDocument) -> None:

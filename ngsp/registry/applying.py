@@ -25,13 +25,13 @@ from ngsp.registry.declared import (
 )
 from ngsp.registry.documents import (
     ClientDocument,
-    ManifestDocument,
     MemberDocument,
     ProposalDocument,
     RouteDocument,
     StateDocument,
     TermsDocument,
 )
+from ngsp.registry.manifest_documents import ManifestDocument
 from ngsp.registry.manifests import CheckedService, check_manifest
 from ngsp.registry.secret_files import SecretFiles
 from ngsp.registry.store import Registry

@@ -62,6 +62,9 @@ async def put_route(
 
 
 def _faults(document: RouteDocument, service: Row, expressions: Compiled) -> Iterator[Fault]:
+    if service["mode"] == "event":
+        yield Fault("/service", Text("Dịch vụ sự kiện không được gọi.", "A service of events is not called."))
+        return
     if "GET" in document.methods:
         if service["mode"] == "submission":
             yield Fault("/methods", Text("Không gửi hồ sơ bằng GET.", "A submission is never a GET."))

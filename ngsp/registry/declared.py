@@ -25,7 +25,6 @@ from ngsp.registry.documents import (
     Document,
     Identifier,
     KeyDocument,
-    ManifestDocument,
     MemberCode,
     MemberDocument,
     ProposalDocument,
@@ -33,6 +32,7 @@ from ngsp.registry.documents import (
     StateDocument,
     check_sandbox_scopes,
 )
+from ngsp.registry.manifest_documents import ManifestDocument
 from ngsp.registry.manifest_files import read_manifest, registered, whole
 from ngsp.registry.model import Scope
 from ngsp.registry.texts import Wrong, found_faults

@@ -15,11 +15,7 @@ from ngsp.messages import (
     IDENTIFIER,
     MEMBER_CODE,
     OLD_MEMBER_CODE,
-    SERVICE_NAME,
     TRANSACTION_ID,
-    VERSION_NAME,
-    Effect,
-    Mode,
 )
 from ngsp.registry.model import Scope, Zone
 from ngsp.registry.pointers import check_pointer
@@ -27,7 +23,6 @@ from ngsp.registry.routes import LONGEST_PATH, ROOTS, path_faults
 from ngsp.registry.texts import Wrong, clean, read_day, read_moment, shaped
 from ngsp.text import Text
 
-LONGEST_DEADLINE_S = 90 * 86_400.0
 LARGEST_QUOTA = 1_000_000_000
 HEADER_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
 SECRET_HEADERS = frozenset(("authorization", "cookie", "lgspaccesstoken", "proxy-authorization", "x-api-key"))
@@ -52,29 +47,9 @@ def _identifier(value: str) -> str:
     return shaped(value, IDENTIFIER, Text("Định danh", "The identifier"))
 
 
-def _service_name(value: str) -> str:
-    return shaped(value, SERVICE_NAME, Text("Tên dịch vụ", "The service's name"))
-
-
-def _version_name(value: str) -> str:
-    return shaped(value, VERSION_NAME, Text("Phiên bản dịch vụ", "The service's version"))
-
-
 def _path(value: str) -> str:
     if wrong := next(path_faults(value), None):
         raise Wrong(wrong)
-    return value
-
-
-def _order(value: str) -> str:
-    if value in ("none", "dossier"):
-        return value
-    if not value.startswith("/") or "*" in check_pointer(value).split("/"):
-        raise Wrong(
-            Text(
-                "Phải là none, dossier hoặc một con trỏ JSON.", "Must be none, dossier or a JSON pointer to one place."
-            )
-        )
     return value
 
 
@@ -177,61 +152,6 @@ class KeyDocument(Document):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         _not_backwards(self.valid_from, self.valid_to)
-        return self
-
-
-class ExampleDocument(Document):
-    """A request that the service understands and, where it helps, what it is answered: the reply, or an `outcome`.
-
-    `outcome`: another status than ok, as adapters answer it, with the provider's `code`.
-    """
-
-    title: Bilingual | None = None
-    request: Any
-    reply: Any = None
-    outcome: Literal["not-found", "refused", "failed", "retry", "expired", "unknown"] | None = None
-    code: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]{0,64}$")] = ""
-
-    @model_validator(mode="after")
-    def _one_answer(self) -> Self:
-        if self.outcome is not None and "reply" in self.model_fields_set:
-            raise Wrong(Text("Chỉ dùng một: reply hoặc outcome.", "Give reply or outcome, not both."))
-        if self.code and self.outcome is None:
-            raise Wrong(Text("code đi cùng outcome.", "A code goes with an outcome."))
-        return self
-
-
-class ServiceDocument(Document):
-    """One service of a manifest. `subjects`: pointers in the request to the identity numbers it is about. `order`:
-    `none`, `dossier` or the pointer to what submissions are worked in order of."""
-
-    service: Annotated[str, Field(max_length=64), AfterValidator(_service_name)]
-    version: Annotated[str, AfterValidator(_version_name)]
-    title: Bilingual
-    description: BilingualProse
-    mode: Mode
-    effect: Effect
-    deadline_s: Annotated[float, Field(gt=0, le=LONGEST_DEADLINE_S, allow_inf_nan=False)]
-    max_body_bytes: Annotated[int, Field(ge=2, le=1 << 30)]
-    request_schema: dict[str, Any]
-    reply_schema: dict[str, Any]
-    subjects: Annotated[list[Pointer], Field(max_length=20)] = []
-    officer_required: bool = False
-    order: Annotated[str, Field(max_length=500), AfterValidator(_order)] = "none"
-    examples: Annotated[list[ExampleDocument], Field(max_length=20)] = []
-
-
-class ManifestDocument(Document):
-    """What an adapter serves. A service that an earlier manifest had and this one lacks is retired."""
-
-    id: Identifier
-    provider: MemberCode
-    services: Annotated[list[ServiceDocument], Field(min_length=1, max_length=200)]
-
-    @model_validator(mode="after")
-    def _once_each(self) -> Self:
-        if len({(service.service, service.version) for service in self.services}) != len(self.services):
-            raise Wrong(Text("Một dịch vụ được khai báo hai lần.", "A service is declared twice."))
         return self
 
 

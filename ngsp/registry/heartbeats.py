@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
@@ -27,6 +27,19 @@ class Complaint(NamedTuple):
 
     what: Literal["breaker", "schemas", "trouble"]
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """What is registered of a service that is not retired. `served`: processes serve it; those of events nobody does,
+    and a process need not tell of them."""
+
+    schema_version: str
+    served: bool
+
+    @classmethod
+    def of(cls, mode: str, request_digest: str, reply_digest: str) -> Registered:
+        return cls(schema_version(request_digest, reply_digest), mode != "event")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +83,9 @@ async def beat(engine: AsyncEngine, actor: Actor, adapter_id: str, heartbeat: He
                 retired = Text("Bộ kết nối này đã ngừng phục vụ.", "This adapter is retired.")
                 raise StateConflict(retired, reason="a heartbeat of a retired adapter")
             await _note(connection, adapter_id, heartbeat)
-            digests = select(services.c.path, services.c.request_digest, services.c.reply_digest).where(
-                services.c.adapter == adapter_id, services.c.state != "retired"
-            )
-            registered = {path: schema_version(*both) for path, *both in (await connection.execute(digests)).all()}
+            columns = (services.c[name] for name in ("path", "mode", "request_digest", "reply_digest"))
+            known = select(*columns).where(services.c.adapter == adapter_id, services.c.state != "retired")
+            registered = {path: Registered.of(*told) for path, *told in (await connection.execute(known)).all()}
             found = await processes_of(connection, {adapter_id: registered}, heartbeat.process)
     return found[adapter_id][0]
 
@@ -105,11 +117,11 @@ async def _note(connection: AsyncConnection, adapter_id: str, heartbeat: Heartbe
 
 
 async def processes_of(
-    connection: AsyncConnection, registered: Mapping[str, Mapping[str, str]], process: str | None = None
+    connection: AsyncConnection, registered: Mapping[str, Mapping[str, Registered]], process: str | None = None
 ) -> dict[str, tuple[AdapterProcess, ...]]:
     """Adapter id → its processes, by name; of one name only, where it is given.
 
-    `registered`: adapter id → service path → the schema version of what is not retired.
+    `registered`: adapter id → service path → what is registered there, less what is retired.
     """
     statement = select(adapter_processes).where(adapter_processes.c.adapter.in_(registered))
     if process is not None:
@@ -127,10 +139,17 @@ async def processes_of(
                 paused=tuple(row["paused"]),
                 troubles=tuple(row["troubles"]),
                 probe=row["probe"],
-                differing=tuple(sorted(path for path in ours.keys() | theirs if ours.get(path) != theirs.get(path))),
+                differing=tuple(sorted(_differing(ours, theirs))),
             ),
         )
     return found
+
+
+def _differing(ours: Mapping[str, Registered], theirs: Mapping[str, str]) -> Iterator[str]:
+    for path in ours.keys() | theirs:
+        known, told = ours.get(path), theirs.get(path)
+        if known is None or (told is None and known.served) or (told is not None and told != known.schema_version):
+            yield path
 
 
 def schema_version(request_digest: str, reply_digest: str) -> str:

@@ -63,6 +63,8 @@ def _service(source: Source, index: int, service: Any) -> dict[str, Any]:
             place,
             Text(f"{place}: phải là một bảng khóa – giá trị.", f"{place}: must map names to values."),
         )
+    if service.get("mode") == "event":
+        return _events(source, place, {"max_body_bytes": DEFAULTS["max_body_bytes"], **service})
     found = DEFAULTS | service
     if "schemas" in found:
         _open_folder(source, place, found)
@@ -72,6 +74,48 @@ def _service(source: Source, index: int, service: Any) -> dict[str, Any]:
     if isinstance(found.get("examples"), str):
         found["examples"] = _examples(source, f"{place}/examples", found["examples"])
     return found
+
+
+def _events(source: Source, place: str, found: dict[str, Any]) -> dict[str, Any]:
+    """A service of events. `schemas: FOLDER` means FOLDER/events/TYPE.json for each type that has no schema of its own,
+    and the examples if there are any; no file there is left over."""
+    folder = found.pop("schemas", None)
+    if folder is not None and not isinstance(folder, str):
+        said = Text("ghi đường dẫn thư mục.", "must be the path of a folder.")
+        raise source.wrong(f"{place}/schemas", Text(f"{place}/schemas: {said.vi}", f"{place}/schemas: {said.en}"))
+    if isinstance(found.get("events"), dict):
+        found["events"] = {
+            name: _event(source, f"{place}/events/{name}", folder and f"{folder}/events/{name}.json", event)
+            for name, event in found["events"].items()
+        }
+        if folder:
+            _none_left(source, f"{place}/schemas", source.file.parent / folder / "events", found["events"])
+    if folder and (source.file.parent / folder / "examples").is_dir():
+        found.setdefault("examples", f"{folder}/examples")
+    if isinstance(found.get("examples"), str):
+        found["examples"] = _examples(source, f"{place}/examples", found["examples"])
+    return found
+
+
+def _event(source: Source, place: str, file: str | None, event: Any) -> Any:
+    if not isinstance(event, dict):
+        return event
+    schema = event.get("schema", file)
+    if not isinstance(schema, str):
+        return event
+    return event | {"schema": _schema(source, f"{place}/schema", schema)}
+
+
+def _none_left(source: Source, place: str, folder: Path, events: dict[str, Any]) -> None:
+    left = sorted(file.name for file in folder.glob("*.json") if file.stem not in events)
+    if left:
+        raise source.wrong(
+            place,
+            Text(
+                f"{place}: {folder / left[0]}: loại sự kiện này chưa có trong events: hãy thêm, hoặc bỏ tệp.",
+                f"{place}: {folder / left[0]}: events has no such type: add it, or drop the file.",
+            ),
+        )
 
 
 def _open_folder(source: Source, place: str, service: dict[str, Any]) -> None:

@@ -20,7 +20,6 @@ from ngsp.registry.documents import (
     ClientDocument,
     HeartbeatDocument,
     KeyDocument,
-    ManifestDocument,
     MemberDocument,
     ProposalDocument,
     ReasonDocument,
@@ -29,6 +28,7 @@ from ngsp.registry.documents import (
     TermsDocument,
 )
 from ngsp.registry.heartbeats import AdapterProcess
+from ngsp.registry.manifest_documents import ManifestDocument
 from ngsp.registry.manifests import check_manifest
 from ngsp.registry.model import Client, ClientKey, Member, Snapshot
 from ngsp.registry.routes import CompatibleRoute, RouteTable

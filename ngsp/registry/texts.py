@@ -16,6 +16,9 @@ from ngsp.text import Wrong as Wrong
 from ngsp.vntime import midnight
 
 MOST_FAULTS = 50
+CALLED_TAG, EVENTS_TAG = "(called)", "(events)"
+UNION_TAGS = frozenset((CALLED_TAG, EVENTS_TAG))
+"""What pydantic puts into the place of an error though it does not stand in the document; no name there looks so."""
 HIDDEN_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
 """Controls, formats (bidi and zero-width characters among them), surrogates, private use, line separators."""
 
@@ -102,7 +105,7 @@ def read_document(model: type[Model], value: Any) -> Model:
 def found_faults(error: ValidationError, *, names: bool = False) -> Iterator[Fault]:
     """What pydantic found. A name the model does not know came from the caller: shown only where `names` says so."""
     for found in error.errors(include_url=False, include_input=False):
-        path = list(found["loc"])
+        path = [step for step in found["loc"] if step not in UNION_TAGS]
         if found["type"] == "extra_forbidden" and not names:
             path[-1] = "*"
         yield Fault(pointer(path), detail_of(found["type"], found.get("ctx", {})))

@@ -76,7 +76,7 @@ def complaint(path: Path) -> str:
 
 def test_what_is_right_is_loaded_with_its_schemas_and_examples(write: Callable[[Any], Path]) -> None:
     loaded = Manifest.load(write(document(service(examples="schemas/examples"))))
-    (found,) = loaded.services
+    (found,) = loaded.called
     assert (found.effect, found.max_body_bytes, found.request_schema) == ("idempotent", 65_536, SCHEMA)
     assert found.examples == [{"request": {}, "reply": {}}]
 

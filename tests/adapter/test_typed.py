@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel, Field, model_validator
 
 from ngsp.adapter import Adapter, Failed, Interrupted, ManifestError, Refused, Request, Unavailable
-from ngsp.registry.documents import ManifestDocument
+from ngsp.registry.manifest_documents import ManifestDocument
 from ngsp.registry.manifests import check_manifest
 from tests.adapter import typed_desk
 from tests.adapters.door import door_to
@@ -145,7 +145,7 @@ async def test_schemas_in_the_decorator(tmp_path: Path) -> None:
         description=("Mô tả", "Description"),
         officer_required=True,
     )
-    (service,) = adapter.manifest.services
+    (service,) = adapter.manifest.called
     assert (service.mode, service.effect, service.officer_required) == ("submission", "uncertain", True)
     assert service.description.vi == "Mô tả"
     async with door_to(adapter, tmp_path) as door:

@@ -12,7 +12,8 @@ import pytest
 from ngsp.errors import PreconditionFailed, RegistryStale
 from ngsp.local.postgres import LocalPostgres
 from ngsp.registry.change import Condition
-from ngsp.registry.documents import ManifestDocument, MemberDocument
+from ngsp.registry.documents import MemberDocument
+from ngsp.registry.manifest_documents import ManifestDocument
 from tests.support.registry import (
     OPERATOR,
     eventually,

@@ -87,6 +87,37 @@ def service_document(**others: Any) -> dict[str, Any]:
     }
 
 
+CHANGED = "vn.gov.example.record.changed"
+EVENT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"id": {"type": "string", "pattern": "^[0-9]{12}$"}, "what": {"enum": ["name", "address"]}},
+    "required": ["id", "what"],
+    "additionalProperties": False,
+}
+
+
+def event(**others: Any) -> dict[str, Any]:
+    """A CloudEvent of the service below."""
+    data = {"id": "900123456789", "what": "name"}
+    return {"specversion": "1.0", "id": "e-1", "source": "/g01/records", "type": CHANGED, "data": data, **others}
+
+
+def event_service(**others: Any) -> dict[str, Any]:
+    return {
+        "service": "population-events",
+        "version": "v1",
+        "title": text("Thay đổi về công dân"),
+        "description": text("Báo khi thông tin của một công dân thay đổi"),
+        "mode": "event",
+        "deadline_s": 86_400,
+        "max_body_bytes": 4096,
+        "events": {CHANGED: {"title": text("Đã thay đổi"), "schema": copy.deepcopy(EVENT_SCHEMA)}},
+        "subjects": ["/id"],
+        "examples": [{"request": event()}],
+        **others,
+    }
+
+
 def manifest(*services: dict[str, Any], **others: Any) -> dict[str, Any]:
     return {"id": "g01-population", "provider": "G01.01", "services": list(services) or [service_document()], **others}
 

@@ -113,6 +113,9 @@ class Settings(BaseSettings):
     webhook_allowed_networks: str = Field(
         "", max_length=1000, description="Networks that webhooks may be in though they are not public, e.g. 10.8.0.0/16"
     )
+    webhook_ca_file: Path | None = Field(
+        None, description="Certificate authorities of webhooks, trusted beside the system's"
+    )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Level of the program's own log"

@@ -17,6 +17,8 @@ from typing import Any
 import asyncpg
 import orjson
 from sqlalchemy import Connection, MetaData, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as SQLAlchemyTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from ngsp.text import Text, language_of_terminal
@@ -114,6 +116,22 @@ def engine(
         json_serializer=_to_json,
         json_deserializer=orjson.loads,
     )
+
+
+def is_away(error: Exception) -> bool:
+    """Whether the database is away, or was while it was asked: it may be better later."""
+    away = (
+        OSError,
+        TimeoutError,
+        SQLAlchemyTimeout,
+        asyncpg.AdminShutdownError,
+        asyncpg.CannotConnectNowError,
+        asyncpg.CrashShutdownError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+        asyncpg.PostgresConnectionError,
+    )
+    return isinstance(error, away) or (isinstance(error, DBAPIError) and error.connection_invalidated)
 
 
 def _plain(url: str) -> str:

@@ -11,7 +11,7 @@ from ngsp import __version__
 from ngsp.adapter.process import find_adapter
 from ngsp.api.edge import Limits
 from ngsp.api.server import serve
-from ngsp.app import all_topics, create_app, make_bus
+from ngsp.app import create_app
 from ngsp.config import Settings
 from ngsp.database import engine
 from ngsp.identity.keys import Keyring
@@ -20,6 +20,7 @@ from ngsp.registry.asyncapi import node_asyncapi, service_asyncapi
 from ngsp.registry.model import Snapshot
 from ngsp.registry.store import Registry
 from ngsp.text import language_of_terminal
+from ngsp.topics import all_topics, make_bus
 from ngsp.vault import Vault
 
 log = structlog.get_logger(__name__)

@@ -15,7 +15,6 @@ import jsonschema_rs
 import pytest
 
 from ngsp import __version__
-from ngsp.app import all_topics, working_groups
 from ngsp.bus.base import Topic
 from ngsp.config import Settings
 from ngsp.local.postgres import LocalPostgres
@@ -24,6 +23,7 @@ from ngsp.registry.asyncapi import REPLY_HEADERS, REQUEST_HEADERS, node_asyncapi
 from ngsp.registry.model import Service, Snapshot
 from ngsp.registry.pointers import resolve
 from ngsp.serving import describe_bus
+from ngsp.topics import all_topics, working_groups
 from tests.support.gateway import running_gateway
 from tests.support.registry import settings_for
 

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from ngsp.access import authorise, try_out
-from ngsp.app import all_topics, working_groups
 from ngsp.errors import AccessDenied
 from ngsp.registry.event_schemas import event_faults, event_schema_version
+from ngsp.topics import all_topics, working_groups
 from ngsp.transactions.entry import now
 from tests.support.registry import (
     CHANGED,

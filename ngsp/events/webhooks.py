@@ -61,7 +61,7 @@ LARGEST_PLAIN_BODY_BYTES: Final = 1 << 20
 class Attempt:
     """What one attempt came to.
 
-    `status`: of the answer, None where there was none. `problem`: empty where the delivery was accepted, else
+    `status`: of the answer, None where none came whole. `problem`: empty where the delivery was accepted, else
 
         url, secret      the subscription's address or secret cannot be used
         dns, connect     its name has no address; no connection could be made
@@ -75,7 +75,7 @@ class Attempt:
         internal         a defect of ours, in the log
 
     `sent`: False where surely nothing reached the receiver. `retry_after_s`: what a 429 or 503 asked for, at most a
-    day. An answer is accepted once it is whole, or longer than anybody reads: a duplicate harms nobody, a loss does.
+    day. An answer counts once it is whole, or longer than anybody reads: a duplicate harms nobody, a loss does.
     """
 
     status: int | None
@@ -158,17 +158,16 @@ class Webhooks:
             return came_to("url", sent=False)
         except _NoSecret:
             return came_to("secret", sent=False)
-        status: int | None = None
         try:
             async with self._session.post(url, data=_data(body), headers=signed, allow_redirects=False) as response:
-                status = response.status
                 await _read(response)
         except (aiohttp.ClientError, OSError) as error:  # a time-out is an OSError
             problem, sent = _problem(error)
-            return came_to(problem, sent=sent, status=status)
+            return came_to(problem, sent=sent)
         except Exception as error:  # noqa: BLE001 - a delivery must not end the relay; it is logged
             logger.error("webhooks.broke", subscription=subscription.id, error=type(error).__name__)
-            return came_to("internal", sent=True, status=status)
+            return came_to("internal", sent=True)
+        status = response.status
         return came_to(_verdict(status), sent=True, status=status, retry_after_s=_retry_after_s(response))
 
     def _signed(

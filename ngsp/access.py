@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from ngsp.errors import AccessDenied, AgreementAmbiguous, MalformedHeader
-from ngsp.registry.model import NO_AGREEMENT, Agreement, Client, Grant, Service, Snapshot
+from ngsp.registry.model import NO_AGREEMENT, OWN, Agreement, Client, Grant, Service, Snapshot, Subscription
 from ngsp.text import Text
 from ngsp.vntime import day_of
 
@@ -116,6 +116,56 @@ def _no_agreement(consumer: str, path: str, purpose: str, now: datetime) -> Agre
     return Agreement(
         NO_AGREEMENT, 0, consumer, path, frozenset((purpose,)), "", ("",), None, None, now, None, "accepted"
     )
+
+
+def authorise_publication(snapshot: Snapshot, client: Client, path: str, now: datetime) -> Grant:
+    """The grant under which `client` may publish events of the service at `path`: its own member's. `AccessDenied`."""
+    service = snapshot.services.get(path)
+    if service is None or service.mode != "event":
+        raise AccessDenied(reason="unknown service" if service is None else "no service of events")
+    if service.key.provider != client.member:
+        raise AccessDenied(reason="events of another member's service")
+    if service.state != "active":
+        raise AccessDenied(reason=f"service is {service.state}")
+    member = snapshot.members.get(client.member)
+    if member is None or not member.in_force(day_of(now)):
+        raise AccessDenied(reason="provider is not a member in force")
+    return Grant(service, own(client.member, path, now), "")
+
+
+def authorise_delivery(snapshot: Snapshot, subscription: Subscription, now: datetime) -> Grant:
+    """The grant under which events may be sent to `subscription` at `now`. `AccessDenied` with what is in the way."""
+    today = day_of(now)
+    service = snapshot.services.get(subscription.service)
+    if service is None or service.mode != "event" or service.state != "active":
+        raise AccessDenied(reason="the service of events is not active")
+    for code, whose in ((subscription.member, "subscriber"), (service.key.provider, "provider")):
+        member = snapshot.members.get(code)
+        if member is None or not member.in_force(today):
+            raise AccessDenied(reason=f"{whose} is not a member in force")
+    agreement = snapshot.in_force(subscription.agreement, now)
+    if agreement is None or agreement.consumer != subscription.member or agreement.service != service.path:
+        raise AccessDenied(reason="no agreement in force")
+    if subscription.purpose not in agreement.purposes:
+        raise AccessDenied(reason="purpose outside the agreement")
+    if agreement.consent_required:
+        raise AccessDenied(reason="the agreement asks for a consent to each")
+    return snapshot.grant(service, agreement, subscription.purpose)
+
+
+def own(member: str, path: str, now: datetime) -> Agreement:
+    """What stands for the agreement where a member does something with its own."""
+    return Agreement(OWN, 0, member, path, frozenset(), "", ("",), None, None, now, None, "accepted")
+
+
+def covers(granted: tuple[str, ...], fields: tuple[str, ...]) -> bool:
+    """Whether each of `fields` lies within something that is `granted`; an item of an array is within all of them."""
+
+    def within(field: list[str], wider: list[str]) -> bool:
+        return len(wider) <= len(field) and all(step in ("*", own) for step, own in zip(wider, field, strict=False))
+
+    split = [pointer.split("/")[1:] for pointer in granted]
+    return all(any(within(field.split("/")[1:], wider) for wider in split) for field in fields)
 
 
 def is_entitled(snapshot: Snapshot, client: Client, path: str, now: datetime) -> bool:

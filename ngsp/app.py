@@ -18,11 +18,12 @@ from ngsp.api import problems, routes
 from ngsp.api.compatible import CompatibleDoor, CompatibleParts
 from ngsp.api.front import FrontDoor
 from ngsp.api.parts import Parts
-from ngsp.asking import Asker
 from ngsp.config import Settings
 from ngsp.database import is_away
-from ngsp.delivery import Outcomes, Relay
+from ngsp.delivering import Delivering
 from ngsp.errors import NgspError, RegistryStale
+from ngsp.events import keeping
+from ngsp.events.publishing import Publisher
 from ngsp.exchange import Exchange
 from ngsp.gate import Gate
 from ngsp.gauges import watch
@@ -35,7 +36,6 @@ from ngsp.probing import Prober
 from ngsp.quota import Quotas
 from ngsp.refusals import Refusals
 from ngsp.repeats import Repeats
-from ngsp.strays import Strays
 from ngsp.sweep import Sweep
 from ngsp.telemetry import configure_logging
 from ngsp.topics import reconcile, working_groups
@@ -84,23 +84,14 @@ def create_app(settings: Settings | None = None, adapters: Sequence[Adapter] = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Delivery:
-    """What becomes of requests that were accepted: asked for at once, or carried on, and late replies."""
-
-    strays: Strays
-    asker: Asker
-    relay: Relay
-    outcomes: Outcomes
-
-
-@dataclass(frozen=True, slots=True)
 class _Calls:
-    """How a call gets in: the request path, and what holds it to its limits."""
+    """How calls and events get in: the request path, publishing, and what holds them to their limits."""
 
     refusals: Refusals
     quotas: Quotas
     gate: Gate
     exchange: Exchange
+    publisher: Publisher
 
 
 class Gateway:
@@ -115,14 +106,16 @@ class Gateway:
         """Everything, in the order in which it depends on what is before it."""
         configure_logging(self._settings.log_level)
         ground = await open_ground(self._settings, self._stack, self._fenced)
-        delivery = self._make_delivery(ground)
-        calls = self._make_calls(ground, delivery)
+        quotas = Quotas(ground.rows, lambda: ground.presence.alive)
+        self._stack.push_async_callback(quotas.stop)
+        delivering = Delivering.make(ground, self._settings, quotas)
+        calls = self._make_calls(ground, delivering, quotas)
         ground.presence.start()
         inside = await self._open_inside(ground, adapters)
-        await self._open_delivery(delivery)
-        self._start_jobs(ground, delivery)
+        await delivering.open(self._stack)
+        self._start_jobs(ground, delivering)
         self._start_tending(ground, calls, inside)
-        self._parts = self._make_parts(ground, delivery, calls)
+        self._parts = self._make_parts(ground, delivering, calls)
         self._open_door(door, ground, calls)
         log.info(
             "gateway open",
@@ -132,24 +125,10 @@ class Gateway:
         )
         return self._parts
 
-    def _make_delivery(self, ground: Ground) -> _Delivery:
-        rows, bus, registry, vault = ground.rows, ground.bus, ground.registry, ground.vault
-        strays = Strays(rows, registry, ground.log, vault)
-        relay = Relay(rows, bus, registry, ground.log, vault, self._settings)
-        registry.on_change(relay.on_change)
-        return _Delivery(
-            strays,
-            Asker(bus, ground.replies.name, strays.later),
-            relay,
-            Outcomes(rows, bus, registry, ground.log, vault, strays, self._settings),
-        )
-
-    def _make_calls(self, ground: Ground, delivery: _Delivery) -> _Calls:
-        settings, presence = self._settings, ground.presence
+    def _make_calls(self, ground: Ground, delivering: Delivering, quotas: Quotas) -> _Calls:
+        settings, repeats = self._settings, Repeats(ground.rows, ground.vault)
         refusals = Refusals(ground.rows, settings.instance)
         self._stack.push_async_callback(refusals.flush)
-        quotas = Quotas(ground.rows, lambda: presence.alive)
-        self._stack.push_async_callback(quotas.stop)
         gate = Gate(
             most=settings.max_in_flight,
             client_share=settings.max_client_share,
@@ -163,13 +142,16 @@ class Gateway:
             tokens=ground.tokens,
             quotas=quotas,
             log=ground.log,
-            asker=delivery.asker,
-            repeats=Repeats(ground.rows, ground.vault),
+            asker=delivering.asker,
+            repeats=repeats,
             vault=ground.vault,
             metrics=ground.metrics,
-            on_submission=delivery.relay.wake.set,
+            on_submission=delivering.relay.wake.set,
         )
-        return _Calls(refusals, quotas, gate, exchange)
+        publisher = Publisher(
+            ground.registry, ground.log, repeats, ground.vault, ground.metrics, delivering.dispatcher.wake.set
+        )
+        return _Calls(refusals, quotas, gate, exchange, publisher)
 
     async def _open_inside(self, ground: Ground, adapters: Sequence[Adapter]) -> AdaptersInside:
         settings = self._settings
@@ -177,14 +159,6 @@ class Gateway:
         self._stack.push_async_callback(inside.stop)
         await inside.start(adapters)
         return inside
-
-    async def _open_delivery(self, delivery: _Delivery) -> None:
-        delivery.strays.start()
-        self._stack.push_async_callback(delivery.strays.stop)
-        await delivery.asker.start()
-        self._stack.push_async_callback(delivery.asker.stop)
-        await delivery.outcomes.start()
-        self._stack.push_async_callback(delivery.outcomes.stop, 5.0)
 
     def _open_door(self, door: FrontDoor, ground: Ground, calls: _Calls) -> None:
         self._door = door
@@ -208,7 +182,7 @@ class Gateway:
             lambda inner: CompatibleDoor(inner, compatible),
         )
 
-    def _make_parts(self, ground: Ground, delivery: _Delivery, calls: _Calls) -> Parts:
+    def _make_parts(self, ground: Ground, delivering: Delivering, calls: _Calls) -> Parts:
         settings, registry, gate = self._settings, ground.registry, calls.gate
         return Parts(
             settings=settings,
@@ -220,7 +194,9 @@ class Gateway:
             metrics=ground.metrics,
             refusals=calls.refusals,
             gate=gate,
-            prober=Prober(registry, delivery.asker, ground.log, settings.node),
+            prober=Prober(registry, delivering.asker, ground.log, settings.node),
+            publisher=calls.publisher,
+            dispatcher=delivering.dispatcher,
             checks={
                 "log": ground.writer.trouble,
                 "bus": ground.bus.trouble,
@@ -230,13 +206,13 @@ class Gateway:
             },
         )
 
-    def _start_jobs(self, ground: Ground, delivery: _Delivery) -> None:
+    def _start_jobs(self, ground: Ground, delivering: Delivering) -> None:
         """What all gateways share, done by the one that holds its lease."""
-        settings, rows, relay = self._settings, ground.rows, delivery.relay
+        settings, rows = self._settings, ground.rows
         self._jobs = jobs = Jobs(ground.presence.lease, settings.lease_s)
         self._stack.push_async_callback(jobs.stop)
         projector, sweep = Projector(rows), Sweep(rows, ground.log)
-        jobs.start("relay", relay.step, settings.relay_poll_s, leased=True, wake=relay.wake)
+        delivering.start_jobs(jobs, settings)
         jobs.start("project", projector.run_once, settings.project_s, leased=True)
         jobs.start("sweep", sweep.step, settings.sweep_s, leased=True)
         jobs.start("maintain", lambda: self._maintain(rows), MAINTENANCE_EVERY_S, leased=True)
@@ -268,6 +244,7 @@ class Gateway:
             await partitions.ensure(connection, entry.now())
             await partitions.retire(connection, entry.now(), self._settings.log_retention_months)
             await statistics.retire(connection, entry.now())
+            await keeping.retire(connection, entry.now(), self._settings.event_retention_days)
         return 0
 
     def drain(self) -> None:

@@ -20,7 +20,7 @@ from ngsp.messages import Reply
 from ngsp.registry.model import Grant, Service
 from ngsp.strictjson import parse
 from ngsp.transactions import entry
-from ngsp.transactions.log import Conclusion, PutAside
+from ngsp.transactions.work import Conclusion, PutAside
 
 UNAVAILABLE_RETRY_S = 5.0
 

@@ -77,7 +77,7 @@ class NgspError(Exception):
         self.members = members or {}
         self.reason = reason or self.code
         self.transaction = ""
-        """Set where the error is an earlier transaction's stored outcome."""
+        """Set where the error belongs to a transaction: an earlier one's outcome, or the entry of this refusal."""
         self.sandbox = False
         """Set where a client of the sandbox is told it."""
 

@@ -43,7 +43,8 @@ from ngsp.strictjson import parse
 from ngsp.telemetry import Metrics
 from ngsp.text import Text
 from ngsp.transactions import entry
-from ngsp.transactions.log import Conclusion, Transaction, TransactionLog, trace_id
+from ngsp.transactions.log import TransactionLog, trace_id
+from ngsp.transactions.work import Conclusion, Transaction
 from ngsp.vault import Vault
 
 _PERSONAL = re.compile(r"[0-9]{9,}")
@@ -100,11 +101,11 @@ class Call:
 
     def asked(self) -> dict[str, str]:
         """What was asked for, as far as it has its form: a path that has not may hold anything, personal data too."""
-        found = {"agreement": self.agreement, "purpose": self.purpose, "service": _harmless(self.path)}
+        found = {"agreement": self.agreement, "purpose": self.purpose, "service": harmless(self.path)}
         return {name: value for name, value in found.items() if value}
 
 
-def _harmless(path: str) -> str:
+def harmless(path: str) -> str:
     """`path` where it could be a service's and holds no digits that may be an identity number; else empty."""
     try:
         return "" if _PERSONAL.search(path) else ServiceKey.parse(path).path

@@ -22,7 +22,8 @@ from ngsp.registry.model import Service
 from ngsp.transactions import entry
 from ngsp.transactions.extras import KeyName
 from ngsp.transactions.gateways import DATABASE_TROUBLE
-from ngsp.transactions.log import REPLY_AAD, Transaction, error_of
+from ngsp.transactions.log import REPLY_AAD, error_of
+from ngsp.transactions.work import Transaction
 from ngsp.vault import Vault, VaultError
 
 _FIND = """
@@ -86,7 +87,7 @@ class Repeats:
 
     async def _find(self, transaction: Transaction, names: Sequence[KeyName]) -> asyncpg.Record | None:
         try:
-            return await self._pool.fetchrow(_FIND, transaction.call["client"], [name.key for name in names])
+            return await self._pool.fetchrow(_FIND, transaction.key_holder, [name.key for name in names])
         except DATABASE_TROUBLE as error:
             raise LogUnavailable(retry_after_s=2, reason=type(error).__name__) from error
 

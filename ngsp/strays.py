@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import structlog
 
+from ngsp.access import own
 from ngsp.conclusion import conclude
 from ngsp.errors import NgspError
 from ngsp.messages import TRANSACTION_ID, Reply
@@ -96,7 +97,7 @@ class Strays:
         return True
 
     async def _resolve(self, reply: Reply, accepted: bytes) -> None:
-        grant = grant_of(self._registry.snapshot, entry.read(accepted)["grant"])
+        grant = grant_of(self._registry.snapshot, entry.read(accepted), reply)
         row = await self._pool.fetchrow(_KEY, reply.id)
         if grant is None or row["wrapped"] is None or reply.status in ("unknown", "retry"):
             await self._log.repeated(reply.id, reply.adapter)
@@ -110,8 +111,17 @@ class Strays:
             log.info("an unknown outcome was resolved", transaction=reply.id)
 
 
-def grant_of(snapshot: Snapshot, accepted: dict[str, Any]) -> Grant | None:
-    """The grant a transaction was accepted under, with that version's fields, whatever the agreement is now."""
+def grant_of(snapshot: Snapshot, acceptance: dict[str, Any], reply: Reply) -> Grant | None:
+    """The grant a transaction was accepted under, with that version's fields, whatever the agreement is now.
+
+    Of the delivery of an event it is that of the subscriber's own service which took it and says so in `reply`.
+    """
+    accepted = acceptance["grant"]
+    if accepted["mode"] == "delivery":
+        receiver = snapshot.services.get(reply.service)
+        if receiver is None or receiver.key.provider != accepted["consumer"]:
+            return None
+        return Grant(receiver, own(accepted["consumer"], receiver.path, entry.now()), accepted["purpose"])
     path = f"{accepted['provider']}/{accepted['service']}/{accepted['version']}"
     service, agreement = snapshot.services.get(path), snapshot.agreements.get(accepted["agreement"])
     if service is None or agreement is None:

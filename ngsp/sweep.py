@@ -13,7 +13,8 @@ import structlog
 
 from ngsp.errors import OutcomeUnknown
 from ngsp.transactions import entry
-from ngsp.transactions.log import Conclusion, TransactionLog
+from ngsp.transactions.log import TransactionLog
+from ngsp.transactions.work import Conclusion
 
 MOST_AT_ONCE = 500
 

@@ -32,6 +32,7 @@ _TAGS = {
     "truy cập hoặc tiêu đề `lgspaccesstoken`; lỗi theo khuôn của tuyến, luôn có `Ngsp-Transaction`. / For software "
     "written for existing platforms: `/token` and the addresses that `/v1/compatible-routes` lists, by a token or the "
     "header `lgspaccesstoken`; errors in the shape of the route, always with `Ngsp-Transaction`.",
+    "events": "Sự kiện và đăng ký nhận / Events and subscriptions",
     "operating": "Vận hành / Operating",
     "operations": "Tình trạng / Health and figures",
     "errors": "Giải thích mã lỗi / Error codes explained",

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import asyncpg
 
     from ngsp.config import Settings
+    from ngsp.events.dispatch import Dispatcher
+    from ngsp.events.publishing import Publisher
     from ngsp.gate import Gate
     from ngsp.identity.tokens import Tokens
     from ngsp.probing import Prober
@@ -41,6 +43,8 @@ class Parts:
     refusals: Refusals
     gate: Gate
     prober: Prober
+    publisher: Publisher
+    dispatcher: Dispatcher
     checks: Mapping[str, Callable[[], str]]
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -139,12 +139,13 @@ def install(app: FastAPI, *, translate: Translate | None = None, on_refusal: OnR
 
     async def on_ngsp_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, NgspError)
-        instance = new_instance()
+        tx = error.transaction
+        instance = f"/v1/transactions/{tx}" if tx else new_instance()
         if isinstance(error, Internal):
             _log_defect(error, request.scope, instance)
         else:
             refused(error, request, instance)
-        return response(error, request, instance)
+        return response(error, request, instance, [(b"ngsp-transaction", tx.encode())] if tx else ())
 
     async def on_validation_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

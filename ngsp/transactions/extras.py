@@ -45,7 +45,7 @@ class KeyClaim:
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
     """A submission as the relay finds it. `body` is sealed under the record's key. `order_key`: the line in which it
-    waits, None where it waits in none."""
+    waits, None where it waits in none. `subscription`: of a delivery."""
 
     tx: str
     service: str
@@ -60,6 +60,33 @@ class OutboxRow:
     deadline: datetime
     body: bytes
     order_key: bytes | None = None
+    subscription: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """An event as subscriptions read it. `body`: sealed under the record key of the publication `tx`."""
+
+    service: str
+    type: str
+    tx: str
+    at: datetime
+    line: bytes | None
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRow:
+    """That the transaction `tx` delivers the event at (xid, seq) to a subscription: one for each run of it."""
+
+    subscription: str
+    run: int
+    xid: int
+    seq: int
+    tx: str
+    publication: str
+    type: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +121,7 @@ class Extras:
 
     `once`: (transaction, what) that only one write ever may do, e.g. resolve an unknown.
     `delivered`: a submission whose first publication this write records, if it is still open.
-    `release`: a claim that won but must not hold its key.
+    `release`: a claim that won but must not hold its key. `delivery`: only one write ever may make it.
     """
 
     claim: KeyClaim | None = None
@@ -108,6 +135,8 @@ class Extras:
     reply: StoredReply | None = None
     subjects: tuple[tuple[bytes, str, datetime], ...] = ()
     aside: QuarantineRow | None = None
+    event: EventRow | None = None
+    delivery: DeliveryRow | None = None
 
 
 Answer = Literal["key-taken", "closed", "done-before"]
@@ -139,6 +168,12 @@ SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::text[
 ON CONFLICT (tx) DO UPDATE SET at = excluded.at, expires_at = excluded.expires_at, code = excluded.code,
     provider_code = excluded.provider_code, body = excluded.body"""
 _RELEASE = "DELETE FROM idempotency_keys WHERE client = $1 AND key = ANY($2::bytea[]) AND tx = $3"
+_DELIVERIES = """
+INSERT INTO deliveries (subscription, run, xid, seq, tx, publication, type, at)
+SELECT subscription, run, xid::text::xid8, seq, tx, publication, type, at FROM unnest(
+    $1::text[], $2::int[], $3::bigint[], $4::int[], $5::uuid[], $6::uuid[], $7::text[], $8::timestamptz[]
+) AS made (subscription, run, xid, seq, tx, publication, type, at)
+ON CONFLICT DO NOTHING RETURNING tx::text"""
 _OUTBOX_FIELDS = tuple(field.name for field in fields(OutboxRow))
 
 
@@ -158,15 +193,16 @@ async def apply_extras(connection: asyncpg.Connection, extras: list[Extras | Non
     outcome = _Sorted()
     await _claim(connection, found, outcome)
     await _guard(connection, found, outcome)
+    await _deliver(connection, found, outcome)
     for _, extra in found:
         if extra.release is not None:
             await _release(connection, extra.release)
     winners = [extra for index, extra in found if index not in outcome.answers]
     outbox = [extra.outbox for extra in winners if extra.outbox is not None]
     if outbox:
-        rows = [(*(getattr(row, name) for name in _OUTBOX_FIELDS), row.accepted_at, "open", 0) for row in outbox]
+        waiting = [(*(getattr(row, name) for name in _OUTBOX_FIELDS), row.accepted_at, "open", 0) for row in outbox]
         await connection.copy_records_to_table(
-            "outbox", records=rows, columns=(*_OUTBOX_FIELDS, "next_at", "state", "attempts")
+            "outbox", records=waiting, columns=(*_OUTBOX_FIELDS, "next_at", "state", "attempts")
         )
     replies = {extra.reply.tx: extra.reply for extra in winners if extra.reply is not None}
     if replies:
@@ -183,11 +219,29 @@ async def apply_extras(connection: asyncpg.Connection, extras: list[Extras | Non
     subjects = [subject for extra in winners for subject in dict.fromkeys(extra.subjects)]
     if subjects:
         await connection.copy_records_to_table("subjects", records=subjects, columns=("subject", "tx", "at"))
+    events = [extra.event for extra in winners if extra.event is not None]
+    if events:
+        rows = [(*astuple(event), seq) for seq, event in enumerate(events)]
+        columns = (*(column.name for column in fields(EventRow)), "seq")
+        await connection.copy_records_to_table("events", records=rows, columns=columns)
     aside = [astuple(extra.aside) for extra in winners if extra.aside is not None]
     if aside:
         columns = tuple(column.name for column in fields(QuarantineRow))
         await connection.copy_records_to_table("quarantine", records=aside, columns=columns)
     return outcome.answers
+
+
+async def _deliver(connection: asyncpg.Connection, found: list[tuple[int, Extras]], outcome: _Sorted) -> None:
+    """In the order of the events, which is the order of the key too: no two gateways wait for each other in a ring."""
+    made = [(index, extra.delivery) for index, extra in found if extra.delivery is not None]
+    if not made:
+        return
+    rows = sorted((delivery for _, delivery in made), key=lambda one: (one.subscription, one.run, one.xid, one.seq))
+    columns = zip(*map(astuple, rows), strict=True)
+    won = {row["tx"] for row in await connection.fetch(_DELIVERIES, *columns)}
+    for index, delivery in made:
+        if delivery.tx not in won:
+            outcome.lose(index, "done-before")
 
 
 async def _claim(connection: asyncpg.Connection, found: list[tuple[int, Extras]], outcome: _Sorted) -> None:

@@ -2,99 +2,37 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
 from ngsp.errors import ERRORS, BadReply, Expired, LogUnavailable, NgspError, NoAnswer
-from ngsp.messages import TransactionMode
-from ngsp.registry.model import Grant
 from ngsp.text import Text
 from ngsp.transactions import entry
-from ngsp.transactions.extras import Extras, KeyClaim, KeyName, OutboxRow, QuarantineRow, StoredReply
+from ngsp.transactions.extras import (
+    DeliveryRow,
+    EventRow,
+    Extras,
+    KeyClaim,
+    KeyName,
+    OutboxRow,
+    QuarantineRow,
+    StoredReply,
+)
+from ngsp.transactions.work import Conclusion, Delivered, Published, Transaction
 from ngsp.transactions.writer import LogWriter, Write
 from ngsp.vault import RecordKey, Vault
 
 REPLY_AAD = b"reply"
 REQUEST_AAD = b"request"
 QUARANTINE_AAD = b"quarantine"
+EVENT_AAD = b"event"
 
 _IN_DOUBT = Text(
     "Chưa rõ yêu cầu đã được ghi nhận hay chưa. Hãy gửi lại đúng yêu cầu này với cùng Idempotency-Key.",
     "It is not known whether the request was taken. Send the very same again under the same Idempotency-Key.",
 )
 _NEVER_TOLD = {"class": "log", "code": "log-unavailable", "status": 503}
-
-
-@dataclass(slots=True)
-class Transaction:
-    """One exchange in work (giao dịch).
-
-    `call`: client, and officer, dossier, procedure, consent, trace where given, as the entry keeps them.
-    `line`: what it is ordered by among the service's submissions, empty where by nothing.
-    `idempotency_key`: as sent, empty without. `stages_us`: what each stage took, in order, microseconds.
-    """
-
-    id: str
-    at: datetime
-    grant: Grant
-    mode: TransactionMode
-    call: dict[str, str]
-    deadline: datetime
-    body: bytes
-    key: RecordKey
-    idempotency_key: str = ""
-    traceparent: str = ""
-    subjects: list[str] = field(default_factory=list)
-    line: bytes = b""
-    stages_us: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def deadline_ms(self) -> int:
-        return int(self.deadline.timestamp() * 1000)
-
-    def remaining_s(self) -> float:
-        return self.deadline.timestamp() - time.time()
-
-
-@dataclass(frozen=True, slots=True)
-class PutAside:
-    """What goes to quarantine with a conclusion. `what`: reply, submission or outcome. `reason` holds no data."""
-
-    what: str
-    reason: str
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Conclusion:
-    """How a transaction ended. `kind`: of the entry. `error`: what the caller is told, None for success with `body`."""
-
-    kind: int
-    failure_class: str = ""
-    error: NgspError | None = None
-    body: bytes = b""
-    provider_code: str = ""
-    adapter: str = ""
-    aside: PutAside | None = None
-
-    @property
-    def code(self) -> str:
-        return self.error.code if self.error else ""
-
-    def outcome(self) -> dict[str, str | int]:
-        """The entry's member `outcome`."""
-        members: dict[str, str | int] = {"status": self.error.status if self.error else 200}
-        if self.error:
-            members["code"] = self.error.code
-            members["class"] = self.failure_class
-        if self.provider_code:
-            members["provider_code"] = self.provider_code
-        if self.adapter:
-            members["adapter"] = self.adapter
-        return members
 
 
 class TransactionLog:
@@ -121,7 +59,7 @@ class TransactionLog:
 
     def key_names(self, transaction: Transaction) -> tuple[KeyName, ...]:
         """The transaction's idempotency key and what was asked under it, by each key-encryption key held."""
-        client, grant = transaction.call["client"], transaction.grant
+        client, grant = transaction.key_holder, transaction.grant
         request = f"{client}\0{grant.service.path}\0{grant.purpose}\0{transaction.mode}\0".encode()
         keys = self._vault.comparison_digests(f"{client}\0key\0{transaction.idempotency_key}".encode())
         digests = self._vault.comparison_digests(request + transaction.body)
@@ -145,8 +83,7 @@ class TransactionLog:
             answer = await self._writer.submit(write)
         except LogUnavailable as error:
             if t.mode == "submission" and write.in_doubt:
-                members = {"outcome_unknown": True, "safe_to_repeat": True}
-                raise LogUnavailable(_IN_DOUBT, retry_after_s=2, members=members, reason=error.reason) from error
+                raise _in_doubt(error) from error
             raise
         return "key-taken" if answer else "accepted"
 
@@ -165,6 +102,49 @@ class TransactionLog:
             extras = Extras(claim=self._claimed(t), reply=self._stored(t.id, t.key, conclusion))
         return "key-taken" if await self._writer.submit(Write((row, ended), extras)) else "accepted"
 
+    async def publish(self, transaction: Transaction, event: Published) -> Literal["accepted", "key-taken"]:
+        """A publication: acceptance, success and the event in one commit.
+
+        MUST return `accepted` only when all are durable. `key-taken`: as `accept` has it. LogUnavailable (503): not
+        published, or not known whether, which the same again finds out.
+        """
+        t = transaction
+        digest = t.key.digest(event.body)
+        size, conclusion = len(event.body), Conclusion(entry.SUCCEEDED)
+        row = self._scribe.accepted(t.id, t.at, t.grant, t.mode, t.call, t.deadline, size, digest, t.key.wrapped)
+        line = self._line(t, event.key) if event.key else None
+        extras = Extras(
+            claim=self._claimed(t),
+            reply=self._stored(t.id, t.key, conclusion),
+            event=EventRow(t.grant.service.path, event.type, t.id, t.at, line, t.key.seal(event.body, EVENT_AAD)),
+            subjects=self._hashed(t),
+        )
+        write = Write((row, self._ended(t.id, t.key, conclusion)), extras)
+        try:
+            return "key-taken" if await self._writer.submit(write) else "accepted"
+        except LogUnavailable as error:
+            if write.in_doubt:
+                raise _in_doubt(error) from error
+            raise
+
+    async def deliver(self, transaction: Transaction, event: Delivered) -> bool:
+        """Accepts the delivery of an event to a subscription, with its outbox row; False where it was made before.
+
+        MUST return only when that is durable, whoever made it.
+        """
+        t = transaction
+        digest = t.key.digest(t.body)
+        row = self._scribe.accepted(t.id, t.at, t.grant, t.mode, t.call, t.deadline, len(t.body), digest, t.key.wrapped)
+        order_key = self._line(t, event.line) if event.line else None
+        extras = Extras(
+            outbox=self._outbox(t, order_key, event.subscription),
+            subjects=self._hashed(t),
+            delivery=DeliveryRow(
+                event.subscription, event.run, event.xid, event.seq, t.id, event.publication, event.type, t.at
+            ),
+        )
+        return await self._writer.submit(Write((row,), extras)) is None
+
     def _undo(self, t: Transaction, extras: Extras | None) -> Write:
         """Closes a query whose caller was told 503 while its acceptance was in doubt; its key is free again."""
         row = self._scribe.ended(entry.FAILED, t.id, entry.now(), dict(_NEVER_TOLD))
@@ -174,34 +154,41 @@ class TransactionLog:
     def _extras(self, t: Transaction) -> Extras:
         outbox = None
         if t.mode == "submission":
-            agreement = t.grant.agreement
-            outbox = OutboxRow(
-                tx=t.id,
-                service=t.grant.service.path,
-                agreement=agreement.id,
-                agreement_version=agreement.version,
-                purpose=t.grant.purpose,
-                client=t.call["client"],
-                officer=t.call.get("officer", ""),
-                dossier=t.call.get("dossier", ""),
-                traceparent=t.traceparent,
-                accepted_at=t.at,
-                deadline=t.deadline,
-                body=t.key.seal(t.body, REQUEST_AAD),
-                order_key=self._order_key(t) if t.line else None,
-            )
-        subjects = tuple((self._vault.subject_hash(number), t.id, t.at) for number in t.subjects)
-        return Extras(claim=self._claimed(t), outbox=outbox, subjects=subjects)
+            outbox = self._outbox(t, self._line(t, t.line) if t.line else None)
+        return Extras(claim=self._claimed(t), outbox=outbox, subjects=self._hashed(t))
+
+    def _outbox(self, t: Transaction, order_key: bytes | None, subscription: str | None = None) -> OutboxRow:
+        agreement = t.grant.agreement
+        return OutboxRow(
+            tx=t.id,
+            service=t.grant.service.path,
+            agreement=agreement.id,
+            agreement_version=agreement.version,
+            purpose=t.grant.purpose,
+            client=t.call["client"],
+            officer=t.call.get("officer", ""),
+            dossier=t.call.get("dossier", ""),
+            traceparent=t.traceparent,
+            accepted_at=t.at,
+            deadline=t.deadline,
+            body=t.key.seal(t.body, REQUEST_AAD),
+            order_key=order_key,
+            subscription=subscription,
+        )
+
+    def _hashed(self, t: Transaction) -> tuple[tuple[bytes, str, datetime], ...]:
+        return tuple((self._vault.subject_hash(number), t.id, t.at) for number in t.subjects)
 
     def _claimed(self, t: Transaction) -> KeyClaim | None:
         if not t.idempotency_key:
             return None
-        return KeyClaim(t.call["client"], self.key_names(t), t.id, t.mode, t.at, t.at + self._key_life)
+        return KeyClaim(t.key_holder, self.key_names(t), t.id, t.mode, t.at, t.at + self._key_life)
 
-    def _order_key(self, transaction: Transaction) -> bytes:
+    def _line(self, transaction: Transaction, line: bytes) -> bytes:
         """What stands for the line in the database and on the bus: it may be a dossier or an identity number."""
-        head = f"order\0{transaction.grant.service.path}\0"
-        return self._vault.comparison_digests(head.encode() + transaction.line)[0]
+        subscription = transaction.call.get("subscription", "")
+        head = f"order\0{transaction.grant.service.path}\0" + (f"{subscription}\0" if subscription else "")
+        return self._vault.comparison_digests(head.encode() + line)[0]
 
     async def conclude(self, transaction: Transaction, conclusion: Conclusion) -> None:
         """The terminal entry of a query. MUST return only when it is durable: success is reported after it."""
@@ -307,6 +294,12 @@ class TransactionLog:
         if conclusion.error is None and key is not None:
             body = key.seal(conclusion.body, REPLY_AAD)
         return StoredReply(tx, at, at + self._reply_life, conclusion.code, conclusion.provider_code, body)
+
+
+def _in_doubt(error: LogUnavailable) -> LogUnavailable:
+    """What the caller is told who must not take 503 for *nothing was done*."""
+    members = {"outcome_unknown": True, "safe_to_repeat": True}
+    return LogUnavailable(_IN_DOUBT, retry_after_s=2, members=members, reason=error.reason)
 
 
 def error_of(code: str, provider_code: str) -> NgspError:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import asyncpg
 
 from ngsp.messages import MEMBER_CODE, SERVICE_NAME, VERSION_NAME
-from ngsp.registry.model import NO_AGREEMENT
+from ngsp.registry.model import NO_AGREEMENT, OWN
 from ngsp.transactions.entry import KINDS, RESOLVED, moment
 
 STATES: Final = tuple(KINDS[kind] for kind in range(1, RESOLVED + 1))
@@ -74,7 +74,7 @@ class TransactionRow:
         return member in (self.consumer, self.provider if reached else self.consumer)
 
     def _agreement(self) -> dict[str, Any] | None:
-        if not self.agreement or self.agreement == NO_AGREEMENT:
+        if self.agreement in ("", NO_AGREEMENT, OWN):
             return None
         return {"id": self.agreement, "version": self.agreement_version or None}
 

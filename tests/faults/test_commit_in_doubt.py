@@ -17,7 +17,7 @@ from ngsp.errors import LogUnavailable
 from ngsp.local.postgres import LocalPostgres
 from ngsp.messages import uuid7
 from ngsp.transactions import entry, partitions
-from ngsp.transactions.log import Transaction
+from ngsp.transactions.work import Transaction
 from tests.faults.cutting import Cut, Moment, cutting
 from tests.support.registry import migrated_database
 from tests.support.waiting import until

@@ -123,6 +123,10 @@ class Provider:
             "people": [{"name": "An", "id": "900000000001"}],
         }
 
+    def adapters(self) -> list[Adapter]:
+        """What runs inside the gateway."""
+        return [self.adapter()]
+
     def adapter(self) -> Adapter:
         manifest = Manifest.model_validate({"id": "h41-tests", "provider": "H41", "services": self.services})
         adapter = Adapter(manifest)
@@ -132,7 +136,8 @@ class Provider:
             return await self.act(request)
 
         for declared in manifest.services:
-            adapter.service(declared.service, declared.version)(serve)
+            if declared.mode != "event":
+                adapter.service(declared.service, declared.version)(serve)
         return adapter
 
 
@@ -293,7 +298,7 @@ async def further_gateway(rig: Rig, folder: Path, instance: str = "gateway-2", *
 async def _running(
     settings: Settings, provider: Provider, secrets: dict[str, str], limits: Limits | None
 ) -> AsyncIterator[Rig]:
-    door = create_app(settings, [provider.adapter()])
+    door = create_app(settings, provider.adapters())
     rows = await asyncpg.connect(settings.database_url.get_secret_value())
     try:
         async with (

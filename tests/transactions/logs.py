@@ -20,7 +20,8 @@ from ngsp.text import Text
 from ngsp.transactions import entry
 from ngsp.transactions.entry import Row, Scribe
 from ngsp.transactions.gateways import register
-from ngsp.transactions.log import Conclusion, Transaction, TransactionLog
+from ngsp.transactions.log import TransactionLog
+from ngsp.transactions.work import Conclusion, Transaction
 from ngsp.transactions.writer import ENTRY_COLUMNS, LogWriter, Write
 from ngsp.vault import Vault
 

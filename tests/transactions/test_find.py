@@ -29,8 +29,8 @@ from ngsp.transactions import entry
 from ngsp.transactions import filters as filtering
 from ngsp.transactions.filters import Filters
 from ngsp.transactions.find import MOST_PAGES_WAITING, PAGES_AT_ONCE, Finder, Page, earliest_of
-from ngsp.transactions.log import Conclusion
 from ngsp.transactions.rows import TransactionRow
+from ngsp.transactions.work import Conclusion
 from ngsp.vault import Vault
 from tests.transactions.logs import KEK, REPLY, Writing
 

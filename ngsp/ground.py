@@ -57,7 +57,7 @@ async def open_ground(settings: Settings, stack: AsyncExitStack, on_fenced: Call
     registration = await _register(url, settings)
     presence = Presence(rows, registration, settings.lease_s, on_fenced)
     stack.push_async_callback(presence.stop)  # after the writer's end: signing off closes what is open
-    registry = Registry(settings, database, hash_secret)
+    registry = Registry(settings, database, hash_secret, vault.seal_secret)
     await registry.start()
     stack.push_async_callback(registry.stop)
     tokens = Tokens(settings, database, vault)

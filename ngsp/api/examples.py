@@ -66,6 +66,16 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "ProposalDocument": {"consumer": "G22", "service": "H41/unit-lookup/v1", "reference": "tt-2026-0001"} | _TERMS,
     "TermsDocument": _TERMS,
+    "SubscriptionDocument": {
+        "service": "G22/procedure-events/v1",
+        "purpose": "procedure-catalogue",
+        "agreement": "tt-2026-0001",
+        "types": ["vn.gov.procedure.amended"],
+        "url": "https://motcua.nghean.gov.vn/ngsp/events",
+        "from": "now",
+    },
+    "NewSecretDocument": {"overlap_s": 86400},
+    "ReplayDocument": {"from": "2026-11-22T00:00:00Z"},
     "ReasonDocument": {
         "reason": "Kết thúc giai đoạn thử nghiệm.",
         "legal_basis": "Nghị định 194/2025/NĐ-CP",

@@ -18,6 +18,7 @@ MemberPath = Annotated[str, Path(description="Mã cơ quan (QĐ 20/2020) / Membe
 ClientPath = Annotated[str, Path(description="Định danh hệ thống / Client id")]
 AdapterPath = Annotated[str, Path(description="Định danh bộ kết nối / Adapter id")]
 RoutePath = Annotated[str, Path(description="Định danh tuyến tương thích / Compatible route id")]
+SubscriptionPath = Annotated[str, Path(description="Định danh đăng ký nhận sự kiện / Subscription id")]
 AgreementPath = Annotated[str, Path(description="Mã thỏa thuận (UUIDv7) / Agreement id")]
 
 _MEMBER = Text("Mã cơ quan", "the member code")
@@ -47,6 +48,14 @@ def adapter_id(value: str) -> str:
 
 def route_id(value: str) -> str:
     return _checked(value, IDENTIFIER, Text("Định danh tuyến tương thích", "the route's id"))
+
+
+def subscription_id(value: str) -> str:
+    return _checked(value, IDENTIFIER, Text("Định danh đăng ký", "the subscription's id"))
+
+
+def transaction_id(value: str) -> str:
+    return _checked(value, TRANSACTION_ID, Text("Mã giao dịch", "the transaction's id"))
 
 
 def agreement_id(value: str) -> str:

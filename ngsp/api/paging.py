@@ -43,9 +43,9 @@ class Cursor(BaseModel):
             padded = self.cursor + "=" * (-len(self.cursor) % 4)
             listed, key = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
         except (binascii.Error, ValueError, TypeError):
-            raise _malformed() from None
+            raise malformed() from None
         if listed != what or not isinstance(key, str) or not form.fullmatch(key):
-            raise _malformed()
+            raise malformed()
         return key
 
     def page(
@@ -54,14 +54,14 @@ class Cursor(BaseModel):
         """The page of what was `found`, which was asked for one more than `limit` to know if more comes."""
         shown = found[: self.limit]
         more = len(found) > self.limit
-        return Page(items=[view(one) for one in shown], next=_encode(what, key(shown[-1])) if more else None)
+        return Page(items=[view(one) for one in shown], next=encode(what, key(shown[-1])) if more else None)
 
 
-def _encode(what: str, key: str) -> str:
+def encode(what: str, key: str) -> str:
     return base64.urlsafe_b64encode(orjson.dumps([what, key])).rstrip(b"=").decode()
 
 
-def _malformed() -> MalformedParameter:
+def malformed() -> MalformedParameter:
     return MalformedParameter(
         Text("Tham số cursor không phải do danh sách này trả về.", "The cursor is not one that this list gave."),
         reason="cursor malformed or of another list",

@@ -21,6 +21,7 @@ from ngsp.api import (
     quarantine,
     services,
     statistics,
+    subscriptions,
     topics,
     transactions,
 )
@@ -38,6 +39,7 @@ ROUTERS = (
     agreements.router,
     compatible_routes.router,
     events.router,
+    subscriptions.router,
     topics.router,
     operations.router,
     errors_page.router,

@@ -91,6 +91,12 @@ async def list_agreements(
     return await _records(connection, await fetch(connection, statement))
 
 
+async def list_consumed(connection: AsyncConnection, consumer: str, service: str) -> list[Stored[AgreementRecord]]:
+    """All that `consumer` has ever had with `service`, by id."""
+    statement = select(agreements).where(agreements.c.consumer == consumer, agreements.c.service == service)
+    return await _records(connection, await fetch(connection, statement.order_by(agreements.c.id)))
+
+
 async def _records(connection: AsyncConnection, found: list[Row]) -> list[Stored[AgreementRecord]]:
     ids = [row["id"] for row in found]
     versions = await _grouped(

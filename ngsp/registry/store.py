@@ -12,10 +12,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from ngsp.config import Settings
 from ngsp.errors import NotFound
 from ngsp.identity.secrets import new_secret
-from ngsp.registry import adapters, agreements, clients, compatible_routes, heartbeats, life, members, states
+from ngsp.registry import (
+    adapters,
+    agreements,
+    clients,
+    compatible_routes,
+    heartbeats,
+    life,
+    members,
+    states,
+    subscriptions,
+)
 from ngsp.registry.adapters import AdapterRecord
 from ngsp.registry.agreement_records import AgreementRecord
-from ngsp.registry.change import ANY, Actor, Change, Condition, Stored, change, reading
+from ngsp.registry.change import ANY, Actor, Change, Condition, Stored, change, reading, writing
 from ngsp.registry.documents import (
     ClientDocument,
     HeartbeatDocument,
@@ -30,9 +40,11 @@ from ngsp.registry.documents import (
 from ngsp.registry.heartbeats import AdapterProcess
 from ngsp.registry.manifest_documents import ManifestDocument
 from ngsp.registry.manifests import check_manifest
-from ngsp.registry.model import Client, ClientKey, Member, Snapshot
+from ngsp.registry.model import Client, ClientKey, Member, Snapshot, Subscription
 from ngsp.registry.routes import CompatibleRoute, RouteTable
+from ngsp.registry.sealing import Seal, seal_by
 from ngsp.registry.states import Decision
+from ngsp.registry.subscription_documents import NewSecretDocument, ReplayDocument, SubscriptionDocument
 from ngsp.registry.watch import OnChange, Watcher
 
 logger = structlog.get_logger(__name__)
@@ -45,11 +57,16 @@ class Registry:
     """The registry over one database.
 
     `engine`: for changes and lists; the watch has a connection of its own. `hash_secret`: a slow hash (argon2id).
-    Until `start()` there are changes and lists, and no snapshot.
+    `seal`: a vault's; by the keys of `settings` where none is given. Until `start()` there are changes and lists, and
+    no snapshot.
     """
 
-    def __init__(self, settings: Settings, engine: AsyncEngine, hash_secret: HashSecret) -> None:
+    def __init__(
+        self, settings: Settings, engine: AsyncEngine, hash_secret: HashSecret, seal: Seal | None = None
+    ) -> None:
         self._engine = engine
+        self.given = subscriptions.Given(seal or seal_by(settings), settings.webhook_allowed_networks)
+        """What subscriptions need beside the database."""
         self._hash_secret = hash_secret
         self.max_body_bytes = settings.max_body_bytes
         self._watcher = Watcher(
@@ -112,6 +129,28 @@ class Registry:
     ) -> Stored[CompatibleRoute]:
         async with self.change(actor) as opened:
             return await compatible_routes.put_route(opened, route_id, document, condition)
+
+    async def put_subscription(
+        self, actor: Actor, id: str, document: SubscriptionDocument, condition: Condition = ANY
+    ) -> tuple[Stored[Subscription], str | None]:
+        """The subscription, and the secret of its webhook where it got one: it cannot be seen at any other moment."""
+        async with self.change(actor) as opened:
+            return await subscriptions.put_subscription(opened, id, document, self.given, condition)
+
+    async def new_webhook_secret(
+        self, actor: Actor, id: str, document: NewSecretDocument, condition: Condition = ANY
+    ) -> tuple[Stored[Subscription], str]:
+        async with self.change(actor) as opened:
+            return await subscriptions.new_secret(opened, id, document, self.given, condition)
+
+    async def replay(self, actor: Actor, id: str, document: ReplayDocument) -> None:
+        """No change of the registry, no revision: where a subscription stands is not in the snapshot."""
+        async with writing(self._engine) as connection:
+            await subscriptions.replay(connection, actor, id, document)
+
+    async def resume(self, actor: Actor, id: str) -> None:
+        async with writing(self._engine) as connection:
+            await subscriptions.resume(connection, actor, id)
 
     async def put_client(
         self, actor: Actor, client_id: str, document: ClientDocument, condition: Condition = ANY

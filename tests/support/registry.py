@@ -17,7 +17,7 @@ import httpx
 from fastapi import FastAPI
 
 from ngsp import database
-from ngsp.api import adapters, agreements, clients, compatible_routes, members, problems, services
+from ngsp.api import adapters, agreements, clients, compatible_routes, members, problems, services, subscriptions
 from ngsp.config import Settings
 from ngsp.identity.credentials import credential_of_secret
 from ngsp.identity.secrets import hash_secret
@@ -203,6 +203,7 @@ class _Parts:
 class Rig:
     """The registry's REST interface over a database of its own, called with tokens that `Tokens` issued."""
 
+    settings: Settings
     url: str
     engine: AsyncEngine
     registry: Registry
@@ -225,22 +226,24 @@ class Rig:
 
 
 @asynccontextmanager
-async def running_rig(server: LocalPostgres) -> AsyncIterator[Rig]:
-    """Members, an operator, an auditor, and for each member but the first a client with its own scopes."""
+async def running_rig(server: LocalPostgres, **others: Any) -> AsyncIterator[Rig]:
+    """Members, an operator, an auditor, and for each member but the first a client with its own scopes. `others`:
+    settings."""
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(temporary_database(server))
-        settings = settings_for(url)
+        settings = settings_for(url, **others)
         engine = database.engine(url, pool_size=4)
         stack.push_async_callback(engine.dispose)
-        registry = Registry(settings, engine, hash_secret)
+        vault = Vault(settings.key_encryption_keys())
+        registry = Registry(settings, engine, hash_secret, vault.seal_secret)
         await registry.start()
         stack.push_async_callback(registry.stop)
-        tokens = Tokens(settings, engine, Vault(settings.key_encryption_keys()))
+        tokens = Tokens(settings, engine, vault)
         await tokens.start()
         stack.push_async_callback(tokens.stop)
         app = FastAPI()
         problems.install(app)
-        for module in (members, clients, adapters, agreements, services, compatible_routes):
+        for module in (members, clients, adapters, agreements, services, compatible_routes, subscriptions):
             app.include_router(module.router)
         app.state.parts = _Parts(settings, registry, tokens)
         http = await stack.enter_async_context(
@@ -250,7 +253,7 @@ async def running_rig(server: LocalPostgres) -> AsyncIterator[Rig]:
                 event_hooks={"response": [described.hold]},
             )
         )
-        rig = Rig(url, engine, registry, tokens, http)
+        rig = Rig(settings, url, engine, registry, tokens, http)
         await put_members(registry)
         await rig.add_client("operator-1", "G22", "operator")
         await rig.add_client("auditor-1", "G22", "auditor")

@@ -10,13 +10,14 @@ Tokens are fetched, kept and renewed; what is harmless to repeat is repeated, an
 needs httpx, and joserfc where a key signs; nothing of the server is imported.
 """
 
-from ngsp.client import errors
+from ngsp.client import errors, webhooks
 from ngsp.client.blocking import Client
 from ngsp.client.calls import Defaults, Options, Prepared, Reply, Submission, new_key
 from ngsp.client.credentials import ClientSecret, Credentials, PrivateKey
 from ngsp.client.errors import CallError, Problem
 from ngsp.client.following import Event, Filters, Page, Transaction
 from ngsp.client.nonblocking import AsyncClient
+from ngsp.client.publishing import NewEvent, Published
 from ngsp.client.repeating import NEVER, Retry
 from ngsp.client.wire import Answer
 
@@ -31,15 +32,18 @@ __all__ = [
     "Defaults",
     "Event",
     "Filters",
+    "NewEvent",
     "Options",
     "Page",
     "Prepared",
     "PrivateKey",
     "Problem",
+    "Published",
     "Reply",
     "Retry",
     "Submission",
     "Transaction",
     "errors",
     "new_key",
+    "webhooks",
 ]

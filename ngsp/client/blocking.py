@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -17,6 +17,7 @@ from ngsp.client.core import Core
 from ngsp.client.credentials import Credentials
 from ngsp.client.errors import CallError, ConnectionLost
 from ngsp.client.following import Event, Filters, Page, Transaction
+from ngsp.client.publishing import NewEvent, Published
 from ngsp.client.repeating import Retry
 from ngsp.client.wire import (
     GRACE_S,
@@ -109,6 +110,20 @@ class Client:
     def send(self, prepared: Prepared) -> Submission:
         """Sends what was prepared; as often as you like, it is done once."""
         return self._driver.run(self._core.send(prepared))
+
+    def publish(
+        self,
+        service: str,
+        events: NewEvent | Sequence[NewEvent],
+        *,
+        traceparent: str = "",
+        deadline_s: float | None = None,
+    ) -> list[Published]:
+        """Publishes events (công bố sự kiện) of the client's own member, 1 to 100, in their order.
+
+        Returns when all are durable. Where an error ends it, some of several may be so: the same once more is right.
+        """
+        return self._driver.run(self._core.publish(service, events, traceparent, deadline_s))
 
     def wait(
         self,

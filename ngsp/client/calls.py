@@ -100,11 +100,11 @@ class Submission:
     reply: Reply | None = None
 
 
-def call_path(service: str) -> str:
+def call_path(service: str, under: str = "/v1/services/") -> str:
     """The address of `provider/name/version`. ValueError where it cannot be one."""
     if service.count("/") != 2 or not all(service.split("/")):
         raise ValueError("a service is named provider/name/version")
-    return "/v1/services/" + quote(service, safe="/")
+    return under + quote(service, safe="/")
 
 
 def call_headers(options: Mapping[str, object], *, asynchronously: bool, remaining_s: float) -> dict[str, str]:

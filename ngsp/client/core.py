@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -23,6 +23,7 @@ from ngsp.client.calls import (
 from ngsp.client.credentials import Credentials
 from ngsp.client.errors import CallError, ConnectionLost, StillUnderWay
 from ngsp.client.following import EventReader, Filters, Page, Transaction
+from ngsp.client.publishing import NewEvent, Published, encoded_events, published_of
 from ngsp.client.repeating import Kind, Retry, harmless
 from ngsp.client.tokens import Tokens
 from ngsp.client.wire import Answer, Emit, Flow, Pause, Read, Send, Step
@@ -89,6 +90,24 @@ class Core:
 
     def submit(self, service: str, payload: object, options: Options) -> Flow[Submission]:
         return (yield from self.send(self.prepare(service, payload, options)))
+
+    def publish(
+        self, service: str, events: NewEvent | Sequence[NewEvent], traceparent: str, deadline_s: float | None
+    ) -> Flow[list[Published]]:
+        """Events, which are durable then. Their source and id are what a key is to a submission: sent again, nothing is
+        done twice."""
+        several = [events] if isinstance(events, NewEvent) else list(events)
+        path = call_path(service, "/v1/events/")
+        kind, body = encoded_events(several)
+        budget = self._budget({} if deadline_s is None else {"deadline_s": deadline_s})
+        trace = traceparent or self._defaults.get("traceparent", "")
+        headers = {"Content-Type": kind} | ({"traceparent": trace} if trace else {})
+
+        def once() -> Flow[Answer]:
+            return self._asking.authorised(Send("POST", path, budget.timeout_s(), headers, body=body), budget)
+
+        answer = yield from self._asking.persistently(once, "keyed", budget)
+        return self._asking.read(answer, lambda document: published_of(document, several))
 
     # Transactions
 

@@ -7,6 +7,7 @@
     ├── StillUnderWay        the caller's own deadline passed while a submission was on its way
     ├── FromTheSandbox       an example's answer, where none was expected
     ├── TokenRefused         the token endpoint's no (RFC 6749 §5.2)
+    ├── WebhookError         a request to a webhook that must not be taken: WebhookIncomplete, SignatureMismatch, …
     └── Problem              the bus answered, by RFC 9457
         ├── CallerError          the caller can mend it: MalformedRequest, Unauthenticated, Forbidden, Missing, …
         ├── ProviderAnswer       the provider's own no: RecordNotFound, ProviderRefused
@@ -26,11 +27,16 @@ from ngsp.client.failures import CallError as CallError
 from ngsp.client.failures import ConnectionLost as ConnectionLost
 from ngsp.client.failures import Fault as Fault
 from ngsp.client.failures import FromTheSandbox as FromTheSandbox
+from ngsp.client.failures import NotAnEvent as NotAnEvent
 from ngsp.client.failures import NotUnderstood as NotUnderstood
 from ngsp.client.failures import Problem as Problem
+from ngsp.client.failures import SignatureMismatch as SignatureMismatch
 from ngsp.client.failures import StillUnderWay as StillUnderWay
 from ngsp.client.failures import TokenRefused as TokenRefused
 from ngsp.client.failures import Unreachable as Unreachable
+from ngsp.client.failures import WebhookError as WebhookError
+from ngsp.client.failures import WebhookIncomplete as WebhookIncomplete
+from ngsp.client.failures import WebhookOutOfTime as WebhookOutOfTime
 
 
 class CallerError(Problem):

@@ -96,6 +96,39 @@ class TokenRefused(CallError):
         self.error = error
 
 
+class WebhookError(CallError):
+    """A request to a webhook that must not be taken (`ngsp/client/webhooks.py`)."""
+
+    text = Text("Không nhận được yêu cầu gửi đến webhook.", "The request to the webhook is not to be taken.")
+
+
+class WebhookIncomplete(WebhookError):
+    """`webhook-id`, `webhook-timestamp` or `webhook-signature` is not there or not of its form."""
+
+    text = Text("Thiếu hoặc sai tiêu đề webhook-….", "A webhook-… header is missing or malformed.")
+
+
+class SignatureMismatch(WebhookError):
+    """No signature is by a secret that is known here: it is not from the bus, or was changed on its way."""
+
+    text = Text("Không chữ ký nào khớp với khóa bí mật.", "No signature fits a secret.")
+
+
+class WebhookOutOfTime(WebhookError):
+    """It was signed by the bus, but too long ago or in the future: played back by somebody, or a clock is off."""
+
+    text = Text(
+        "Yêu cầu được ký quá lâu, hoặc đồng hồ của một bên sai.",
+        "The request was signed too long ago, or the clock of one side is off.",
+    )
+
+
+class NotAnEvent(WebhookError):
+    """It is the bus's, and its body is no CloudEvent 1.0 in JSON."""
+
+    text = Text("Nội dung không phải là CloudEvent.", "The body is no CloudEvent.")
+
+
 class Problem(CallError):
     """The bus answered with a problem document (RFC 9457), kept whole as `document`."""
 

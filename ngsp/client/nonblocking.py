@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -16,6 +16,7 @@ from ngsp.client.core import Core
 from ngsp.client.credentials import Credentials
 from ngsp.client.errors import CallError, ConnectionLost
 from ngsp.client.following import Event, Filters, Page, Transaction
+from ngsp.client.publishing import NewEvent, Published
 from ngsp.client.repeating import Retry
 from ngsp.client.wire import (
     GRACE_S,
@@ -94,6 +95,16 @@ class AsyncClient:
 
     async def send(self, prepared: Prepared) -> Submission:
         return await self._driver.run(self._core.send(prepared))
+
+    async def publish(
+        self,
+        service: str,
+        events: NewEvent | Sequence[NewEvent],
+        *,
+        traceparent: str = "",
+        deadline_s: float | None = None,
+    ) -> list[Published]:
+        return await self._driver.run(self._core.publish(service, events, traceparent, deadline_s))
 
     async def wait(
         self,

@@ -40,7 +40,12 @@ NO_ROOM_PAUSE = timedelta(seconds=1)
 log = structlog.get_logger(__name__)
 
 _DUE = WITH_ENTRY + " WHERE o.state = 'open' AND o.next_at <= $1 ORDER BY o.next_at LIMIT $2"
-_LATE = WITH_ENTRY + " WHERE o.state = 'open' AND o.deadline <= $1 LIMIT $2"
+_WITHOUT_BUS = (
+    WITH_ENTRY
+    + """ LEFT JOIN subscriptions s ON s.id = o.subscription
+WHERE o.state = 'open' AND (o.deadline <= $1 OR (o.next_at <= $1 AND s.url <> '')) LIMIT $2"""
+)
+"""While the bus is away: what is too late, and what goes to webhooks."""
 _TAKE = f"""
 UPDATE outbox o SET attempts = o.attempts + 1, next_at = due.next_at
 FROM (SELECT unnest($1::uuid[]) AS tx, unnest($2::timestamptz[]) AS next_at) due
@@ -67,12 +72,12 @@ class Relay:
         self._known: Snapshot | None = None
 
     async def step(self) -> int:
-        """Handle what is due, while the bus is away only what is too late; returns how many submissions that were."""
+        """Handle what is due, while the bus is away only what needs none; returns how many rows that were."""
         now = entry.now()
         if now >= self._held_at:
             self._held_at = now + timedelta(seconds=HELD_EVERY_S)
             await self._pool.execute(_HELD_TOO_LONG, now)
-        wanted = _LATE if self._bus.trouble() else _DUE
+        wanted = _WITHOUT_BUS if self._bus.trouble() else _DUE
         rows = await self._pool.fetch(wanted, now, self._settings.relay_batch)
         snapshot = self._registry.snapshot
         ready = [row for row in rows if await self._may_go(row, snapshot, now)]

@@ -16,9 +16,16 @@ if TYPE_CHECKING:
     import asyncpg
 
 SLOW_GAUGES = {
-    "ngsp_outbox_open": "SELECT count(*) FROM outbox WHERE state = 'open'",
+    "ngsp_outbox_open": "SELECT count(*) FROM outbox WHERE state = 'open' AND subscription IS NULL",
     "ngsp_outbox_oldest_seconds": """SELECT extract(epoch FROM now() - min(accepted_at)) FROM outbox
-        WHERE state = 'open'""",
+        WHERE state = 'open' AND subscription IS NULL""",
+    "ngsp_deliveries_open": "SELECT count(*) FROM outbox WHERE subscription IS NOT NULL AND state <> 'closed'",
+    "ngsp_events_behind_seconds": """SELECT extract(epoch FROM now() - min(first.at))
+        FROM subscription_progress p JOIN subscriptions s ON s.id = p.subscription AND s.active
+        CROSS JOIN LATERAL (SELECT at FROM events e WHERE e.service = s.service AND (e.xid, e.seq) > (p.xid, p.seq)
+            ORDER BY e.xid, e.seq LIMIT 1) first""",
+    "ngsp_subscriptions_failing": "SELECT count(*) FROM subscription_progress WHERE failing_since IS NOT NULL",
+    "ngsp_subscriptions_stopped": "SELECT count(*) FROM subscription_progress WHERE stopped <> ''",
     "ngsp_quarantine_held": "SELECT count(*) FROM quarantine WHERE state = 'held'",
     "ngsp_projection_lag_seconds": """SELECT extract(epoch FROM now() - min(at)) FROM (
         SELECT e.at FROM entries e, projection p WHERE (e.xid, e.seq) > (p.xid, p.seq)

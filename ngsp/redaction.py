@@ -25,8 +25,8 @@ SHOWN: Final = frozenset(
     committed consumer count credential decision duration_ms duration_us effect entry epoch error frames gateway
     group handled held_back how id instance job kid kind limit member members method mode needed node others partition
     partitions parts pause_s place port provider purpose reason requests retry_after_s revision role route scope
-    seconds service services signal size slot sqlstate stage state status task timeout_s topic topics transaction
-    type version what window writes
+    seconds service services signal size slot sqlstate stage state status subscription task timeout_s topic topics
+    transaction type version what window writes
     """.split()  # noqa: SIM905 - seventy lines otherwise
 )
 """Names whose values are codes, identifiers of the registry, counts and times: never of a citizen, never free text."""

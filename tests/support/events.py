@@ -58,10 +58,11 @@ def changes(name: str = "changes", **others: Any) -> dict[str, Any]:
 
 def received(name: str = "changes-received", **others: Any) -> dict[str, Any]:
     """The subscriber's own service, which takes CloudEvents."""
+    texts = {name: {"type": "string"} for name in ("specversion", "id", "source", "type", "subject", "partitionkey")}
     event = {
         "type": "object",
-        "properties": {"id": {"type": "string"}, "type": {"type": "string"}, "data": {"type": "object"}},
-        "required": ["id", "type", "data"],
+        "properties": texts | {"data": {"type": "object"}},
+        "required": ["specversion", "id", "source", "type", "data"],
     }
     done = {"type": "object", "properties": {"done": {"type": "boolean"}}, "additionalProperties": False}
     taking = {"mode": "submission", "deadline_s": 600, "request_schema": event, "reply_schema": done, "subjects": []}

@@ -12,6 +12,7 @@ import orjson
 
 from ngsp.errors import AccessDenied, AgreementAmbiguous, MalformedHeader
 from ngsp.registry.model import NO_AGREEMENT, OWN, Agreement, Client, Grant, Service, Snapshot, Subscription
+from ngsp.registry.waiting import waits_for
 from ngsp.text import Text
 from ngsp.vntime import day_of
 
@@ -135,22 +136,12 @@ def authorise_publication(snapshot: Snapshot, client: Client, path: str, now: da
 
 def authorise_delivery(snapshot: Snapshot, subscription: Subscription, now: datetime) -> Grant:
     """The grant under which events may be sent to `subscription` at `now`. `AccessDenied` with what is in the way."""
-    today = day_of(now)
-    service = snapshot.services.get(subscription.service)
-    if service is None or service.mode != "event" or service.state != "active":
-        raise AccessDenied(reason="the service of events is not active")
-    for code, whose in ((subscription.member, "subscriber"), (service.key.provider, "provider")):
-        member = snapshot.members.get(code)
-        if member is None or not member.in_force(today):
-            raise AccessDenied(reason=f"{whose} is not a member in force")
+    if reason := waits_for(subscription, snapshot, now):
+        raise AccessDenied(reason=reason)
     agreement = snapshot.in_force(subscription.agreement, now)
-    if agreement is None or agreement.consumer != subscription.member or agreement.service != service.path:
-        raise AccessDenied(reason="no agreement in force")
-    if subscription.purpose not in agreement.purposes:
-        raise AccessDenied(reason="purpose outside the agreement")
-    if agreement.consent_required:
-        raise AccessDenied(reason="the agreement asks for a consent to each")
-    return snapshot.grant(service, agreement, subscription.purpose)
+    if agreement is None or (agreement.consumer, agreement.service) != (subscription.member, subscription.service):
+        raise AccessDenied(reason="the agreement is another's")
+    return snapshot.grant(snapshot.services[subscription.service], agreement, subscription.purpose)
 
 
 def own(member: str, path: str, now: datetime) -> Agreement:

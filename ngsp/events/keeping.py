@@ -8,9 +8,9 @@ from typing import Any
 import asyncpg
 import structlog
 
+from ngsp.registry.model import GAP
+
 MOST_AT_ONCE = 5_000
-GAP = "gap"
-"""Why a subscription is stopped that has not been sent all it was to be: its owner says where to go on from."""
 
 log = structlog.get_logger(__name__)
 

@@ -276,6 +276,11 @@ class WebhookSecret:
     valid_to: datetime | None = None
 
 
+GAP = "gap"
+"""Why a subscription is stopped that has not been sent all it was to be, for that is no longer kept: its owner says
+where to go on from."""
+
+
 def webhook_secret_name(subscription: str) -> str:
     """What a webhook's secret is bound to when it is sealed."""
     return f"webhook {subscription}"

@@ -14,13 +14,11 @@ from ngsp.errors import NotFound
 from ngsp.registry import rows
 from ngsp.registry.change import Row, Stored, fetch, find
 from ngsp.registry.cursors import Place
-from ngsp.registry.model import Snapshot, Subscription
+from ngsp.registry.model import GAP, Snapshot, Subscription
 from ngsp.registry.tables import services, subscriptions
-from ngsp.vntime import day_of
+from ngsp.registry.waiting import waits_for
 
 SubscriptionState = Literal["active", "inactive", "waiting", "stopped", "gap"]
-GAP = "gap"
-"""In `subscription_progress.stopped`: events after the cursor are no longer kept."""
 
 _PROGRESS = text("""
 SELECT p.subscription, CAST(CAST(p.xid AS text) AS bigint) AS xid, p.seq, p.run, p.moved_at, p.delivered_at,
@@ -63,32 +61,6 @@ class SubscriptionRecord:
             return "gap" if self.progress.stopped == GAP else "stopped", self.progress.stopped
         reason = waits_for(self.subscription, snapshot, now)
         return ("waiting" if reason else "active"), reason
-
-
-def waits_for(subscription: Subscription, snapshot: Snapshot, now: datetime) -> str:
-    """Why nothing is delivered though it is active: the code of the first thing that is missing, empty for none."""
-    today = day_of(now)
-    for code in (subscription.member, subscription.service.partition("/")[0]):
-        member = snapshot.members.get(code)
-        if member is None or not member.in_force(today):
-            return "member-not-in-force"
-    client = snapshot.clients.get(subscription.client)
-    if client is None or not client.active:
-        return "client-inactive"
-    service = snapshot.services.get(subscription.service)
-    if service is None or service.state != "active":
-        return f"service-{service.state if service is not None else 'retired'}"
-    agreement = snapshot.in_force(subscription.agreement, now)
-    if agreement is None:
-        known = snapshot.agreements.get(subscription.agreement)
-        return "agreement-suspended" if known is not None and known.state == "suspended" else "agreement-not-in-force"
-    if subscription.purpose not in agreement.purposes:
-        return "purpose-outside-agreement"
-    if subscription.receiver:
-        receiver = snapshot.services.get(subscription.receiver)
-        if receiver is None or receiver.state != "active":
-            return f"receiver-{receiver.state if receiver is not None else 'retired'}"
-    return ""
 
 
 async def get_subscription(connection: AsyncConnection, id: str, member: str | None) -> Stored[SubscriptionRecord]:

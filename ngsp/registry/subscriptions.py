@@ -18,7 +18,7 @@ from ngsp.registry import rows
 from ngsp.registry.agreement_records import AgreementRecord, get_agreement, list_consumed
 from ngsp.registry.change import ANY, Actor, Change, Condition, Row, Stored, find
 from ngsp.registry.cursors import start_place
-from ngsp.registry.model import Subscription, webhook_secret_name
+from ngsp.registry.model import GAP, Subscription, webhook_secret_name
 from ngsp.registry.pointers import has_room
 from ngsp.registry.sealing import Seal
 from ngsp.registry.subscription_documents import NewSecretDocument, ReplayDocument, SubscriptionDocument
@@ -37,6 +37,9 @@ _BEGIN = text("""
 INSERT INTO subscription_progress (subscription, xid, seq, run)
 VALUES (:id, CAST(CAST(:xid AS text) AS xid8), :seq, 1)""")
 _GO_ON = text("UPDATE subscription_progress SET stopped = '', failing_since = NULL WHERE subscription = :id")
+_TRY_ANEW = text("""
+UPDATE subscription_progress SET stopped = '', failing_since = NULL WHERE subscription = :id AND stopped <> :gap""")
+"""A gap is never passed over by the way: its owner says where to go on from."""
 _RESTART = text("""
 UPDATE subscription_progress
 SET xid = CAST(CAST(:xid AS text) AS xid8), seq = :seq, run = run + 1, moved_at = clock_timestamp(), stopped = '',
@@ -89,7 +92,7 @@ async def put_subscription(
         place = await start_place(change.connection, document.service, document.from_)
         await change.connection.execute(_BEGIN, {"id": id, "xid": str(place.xid), "seq": place.seq})
     elif changes.keys() & {"url", "receiver", "active"}:
-        await change.connection.execute(_GO_ON, {"id": id})
+        await change.connection.execute(_TRY_ANEW, {"id": id, "gap": GAP})
     shown = {name: pair for name, pair in changes.items() if name != "secrets"}
     stored = rows.subscription({"id": id, **values, "row_version": version})
     return Stored(stored, version, row is None, shown), secret
@@ -220,6 +223,9 @@ class _Check:
             self._wrong("/agreement", Text("Thỏa thuận đã kết thúc.", "The agreement has ended."))
         elif document.purpose not in found.governing.agreement.purposes:
             self._wrong("/purpose", Text("Ngoài mục đích của thỏa thuận.", "Not a purpose of the agreement."))
+        elif found.governing.agreement.consent_required:
+            said = Text("Thỏa thuận đòi đồng ý cho từng lần.", "The agreement asks for a consent to each.")
+            self._wrong("/agreement", said)
         return found.id
 
     async def _fitting(self) -> str | None:
@@ -232,6 +238,7 @@ class _Check:
             for record in (stored.value for stored in known)
             if record.governing.state(self.change.now) in ("accepted", "suspended")
             and self.document.purpose in record.governing.agreement.purposes
+            and not record.governing.agreement.consent_required
         ]
         if len(fitting) != 1:
             none = Text("Không có thỏa thuận nào phù hợp.", "No agreement fits.")

@@ -383,6 +383,13 @@ async def test_it_waits_for_what_is_not_in_force_and_says_for_what(rig: Rig) -> 
     assert [fault["pointer"] for fault in anew.json()["errors"]] == ["/agreement"]
 
 
+async def test_an_agreement_that_asks_for_consent_to_each(rig: Rig) -> None:
+    asked = await agreed(rig, SERVICE, consumer="H14", purposes=["asked"], consent_required=True)
+    for agreement in (asked, ...):
+        refused = await put(rig, "asked", by="h14-registry", purpose="asked", agreement=agreement)
+        assert [fault["pointer"] for fault in refused.json()["errors"]] == ["/agreement"]
+
+
 async def test_a_receiver_that_is_not_active(rig: Rig) -> None:
     id = await made(rig, url=..., receiver=RECEIVER)
     path = f"/v1/services/{RECEIVER}/state"
@@ -463,6 +470,10 @@ async def test_what_was_stopped_goes_on(rig: Rig) -> None:
     await progress(rig, id, stopped="gap")
     shown = await view(rig, id)
     assert (shown["state"], shown["reason"]) == ("gap", "gap")
+    await put(rig, id, url=f"{URL}/newer")
+    assert (await view(rig, id))["state"] == "gap", "what is missing is not passed over by the way"
+    resumed = await rig.call("POST", f"/v1/subscriptions/{id}/resume", by="h41-registry")
+    assert resumed.json()["state"] == "active"
 
 
 async def test_a_replay_sets_the_cursor_back_in_a_new_run(rig: Rig) -> None:

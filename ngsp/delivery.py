@@ -73,6 +73,7 @@ class Relay:
 
     async def step(self) -> int:
         """Handle what is due, while the bus is away only what needs none; returns how many rows that were."""
+        self._posting.let_go()
         now = entry.now()
         if now >= self._held_at:
             self._held_at = now + timedelta(seconds=HELD_EVERY_S)
@@ -111,7 +112,7 @@ class Relay:
             await self._pool.execute(POSTPONE, row["tx"], min(row["deadline"], now + NOT_SERVED_PAUSE))
             return False
         if subscription is not None and subscription.url:
-            if self._posting.has_room(subscription.id, row["id"]):
+            if row["behind"] or self._posting.reserve(subscription.id, row["id"]):
                 return True
             await self._pool.execute(POSTPONE, row["tx"], min(row["deadline"], now + NO_ROOM_PAUSE))
             return False

@@ -47,6 +47,7 @@ class Posting:
         self._progress, self._settings = progress, settings
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._busy: Counter[str] = Counter()
+        self._reserved: dict[str, str] = {}
 
     async def stop(self) -> None:
         """What is under way is given up: its row is due again later."""
@@ -54,23 +55,38 @@ class Posting:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    def has_room(self, subscription: str, tx: str) -> bool:
-        """Whether the delivery `tx` may be started now: never a second time while it is under way."""
-        return len(self._tasks) < MOST_AT_ONCE and self._busy[subscription] < MOST_FOR_ONE and tx not in self._tasks
+    def reserve(self, subscription: str, tx: str) -> bool:
+        """Keeps room for the delivery `tx` until it is started, or all that was kept is let go. False where there is
+        none: because enough is under way, or it is itself."""
+        if len(self._tasks) + len(self._reserved) >= MOST_AT_ONCE or tx in self._tasks:
+            return False
+        if self._busy[subscription] >= MOST_FOR_ONE:
+            return False
+        self._reserved[tx] = subscription
+        self._busy[subscription] += 1
+        return True
+
+    def let_go(self) -> None:
+        """Room that was kept and not used is free again."""
+        while self._reserved:
+            self._less_busy(self._reserved.popitem()[1])
 
     def start(self, row: asyncpg.Record, subscription: Subscription, envelope: Envelope) -> None:
-        """Posts the delivery in `row`, whose attempt is counted already; ends by itself."""
+        """Posts the delivery in `row`, for which room was kept and whose attempt is counted; ends by itself."""
+        del self._reserved[envelope.id]
         task = asyncio.create_task(self._post(row, subscription, envelope), name="webhook")
         self._tasks[envelope.id] = task
-        self._busy[subscription.id] += 1
 
         def ended(_: asyncio.Task[None]) -> None:
             del self._tasks[envelope.id]
-            self._busy[subscription.id] -= 1
-            if not self._busy[subscription.id]:
-                del self._busy[subscription.id]
+            self._less_busy(subscription.id)
 
         task.add_done_callback(ended)
+
+    def _less_busy(self, subscription: str) -> None:
+        self._busy[subscription] -= 1
+        if not self._busy[subscription]:
+            del self._busy[subscription]
 
     async def _post(self, row: asyncpg.Record, subscription: Subscription, envelope: Envelope) -> None:
         at = entry.now()

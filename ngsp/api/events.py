@@ -13,9 +13,10 @@ from ngsp.api.names import member_code
 from ngsp.api.parts import parts
 from ngsp.api.strict import PROBLEMS, StrictRequest, StrictRoute, check_content_type, single_header
 from ngsp.errors import Fault, SchemaMismatch, UnsupportedType
-from ngsp.events.cloudevents import BATCH, BINARY, MOST_IN_BATCH, STRUCTURED, of_headers
+from ngsp.events.cloudevents import of_headers
 from ngsp.events.publishing import Sent
 from ngsp.messages import TRACEPARENT, ServiceKey
+from ngsp.registry.event_schemas import BATCH, BINARY, MOST_IN_BATCH, STRUCTURED
 from ngsp.text import Text
 
 LARGEST_BATCH_BYTES = 4 << 20

@@ -15,13 +15,10 @@ import orjson
 
 from ngsp.access import subjects_in
 from ngsp.errors import Fault, MalformedHeader, SchemaMismatch
+from ngsp.registry.event_schemas import BINARY, event_faults
 from ngsp.registry.model import Service
 from ngsp.text import Text
 
-STRUCTURED = "application/cloudevents+json"
-BATCH = "application/cloudevents-batch+json"
-BINARY = "application/json"
-MOST_IN_BATCH = 100
 _ATTRIBUTE = re.compile(r"ce-([a-z0-9]{1,20})")
 
 
@@ -66,10 +63,8 @@ def read(value: Any, body: bytes | None, service: Service, at: str = "") -> Clou
 
 
 def _faults(value: Any, service: Service, at: str) -> Iterator[Fault]:
-    found = service.request_schema.faults(value)
-    if not found:
-        event = service.events[value["type"]]
-        found = tuple(Fault(f"/data{fault.pointer}", fault.detail) for fault in event.schema.faults(value["data"]))
+    types = {name: event.schema for name, event in service.events.items()}
+    found = event_faults(value, service.request_schema, types)
     yield from (Fault(at + fault.pointer, fault.detail) for fault in found)
 
 

@@ -24,7 +24,7 @@ from ngsp.messages import (
 )
 from ngsp.registry.model import Service
 from ngsp.registry.problem_responses import Wording, worded
-from ngsp.registry.schemas import rewrite_references
+from ngsp.registry.schemas import of_what_is_left, rewrite_references
 from ngsp.text import Text
 
 JSON_SCHEMA = "application/schema+json;version=draft-2020-12"
@@ -89,7 +89,9 @@ REPLY_HEADERS = (
 
 
 def service_asyncapi(service: Service, wording: Wording) -> dict[str, Any]:
-    """The document for the adapter that serves `service`."""
+    """The document for the adapter that serves `service`; of a service of events, for those that receive them."""
+    if service.mode == "event":
+        return _of_events(service, wording)
     text = Text(
         "Bộ kết nối nhận yêu cầu từ một topic và trả lời tới topic mà yêu cầu nêu tên.",
         "The adapter receives requests from one topic and answers to the topic that each request names.",
@@ -115,7 +117,8 @@ def node_asyncapi(services: Iterable[Service], settings: Settings, version: str)
         "Gateways send requests to each service's topic and receive the answers; docs/protocol.md says it all.",
     )
     parts = _Parts("both", settings)
-    for service in sorted(services, key=lambda service: service.path):
+    called = (service for service in services if service.mode != "event")  # events travel on receivers' topics
+    for service in sorted(called, key=lambda service: service.path):
         parts.add(service)
         parts.operations[f"ask.{_name(service)}"] = {
             "action": "send",
@@ -135,6 +138,42 @@ def node_asyncapi(services: Iterable[Service], settings: Settings, version: str)
     return found | _servers(settings)
 
 
+def _of_events(service: Service, wording: Wording) -> dict[str, Any]:
+    """A message for each type, as it reaches a receiving service; its topic is that of the receiver, not known here."""
+    text = Text(
+        "Dịch vụ sự kiện không có topic: mỗi sự kiện đến topic yêu cầu của dịch vụ nhận mà bên đăng ký nêu tên, hoặc "
+        "đến webhook; data chỉ gồm các trường mà thỏa thuận cấp.",
+        "A service of events has no topic: each event comes to the request topic of the receiving service that a "
+        "subscription names, or to a webhook; of data there are the fields that the agreement grants.",
+    )
+    parts = _Parts(wording)
+    parts.channels = {"received": parts.channel(None, text)}
+    del parts.schemas["ReplyHeaders"]
+    for name, event in service.events.items():
+        parts.schemas[f"{name}.data"] = _payload(of_what_is_left(event.schema.document), f"{name}.data")
+        envelope = service.request_schema.document
+        data = {"$ref": f"#/components/schemas/{name}.data/schema"}
+        typed = envelope | {"properties": envelope["properties"] | {"type": {"const": name}, "data": data}}
+        parts.schemas[f"{name}.event"] = {"schemaFormat": JSON_SCHEMA, "schema": typed}
+        payloads = [example["request"] for example in service.examples if example["request"]["type"] == name]
+        parts.messages[name] = {
+            "summary": worded(event.title, wording),
+            "headers": {"$ref": "#/components/schemas/RequestHeaders"},
+            "correlationId": {"location": "$message.header#/ngsp-id"},
+            "payload": {"$ref": f"#/components/schemas/{name}.event"},
+            "contentType": "application/json",
+            **({"examples": [{"payload": payload} for payload in payloads]} if payloads else {}),
+        }
+        parts.channels["received"]["messages"][name] = _to_message(name)
+    parts.operations["receive"] = {
+        "action": "receive",
+        "channel": _to_channel("received"),
+        "summary": worded(service.title, wording),
+    }
+    description = f"{worded(service.description, wording)}\n\n{worded(text, wording)}"
+    return parts.document(worded(service.title, wording), description, service.key.version)
+
+
 class _Parts:
     """What a document is put together from. `settings`: how topics are made, where that is to be told."""
 
@@ -151,9 +190,9 @@ class _Parts:
         submissions = Text("Trả lời hồ sơ gửi, chung cho các cổng", "Replies to submissions, shared by all gateways")
         either = Text("Nơi mà ngsp-reply-to nêu tên", "Where ngsp-reply-to says")
         self.channels: dict[str, Any] = {
-            "replies": self._channel(REPLY_TOPIC_PREFIX + "{slot}", queries) | {"parameters": slot},
-            "outcomes": self._channel(OUTCOMES_TOPIC, submissions) | self._topic(OUTCOMES_TOPIC),
-            "reply": self._channel(None, either),
+            "replies": self.channel(REPLY_TOPIC_PREFIX + "{slot}", queries) | {"parameters": slot},
+            "outcomes": self.channel(OUTCOMES_TOPIC, submissions) | self._topic(OUTCOMES_TOPIC),
+            "reply": self.channel(None, either),
         }
 
     def add(self, service: Service) -> None:
@@ -167,7 +206,7 @@ class _Parts:
         ok = self._message(service, "ReplyHeaders", {"ngsp-status": {"const": "ok"}}, "reply", replies)
         self.messages[f"{name}.ok"] = ok
         self.messages[f"{name}.no"] = self._message(service, "ReplyHeaders", {"ngsp-status": {"enum": NO_BODY}})
-        request = self._channel(service.key.request_topic, service.title) | self._topic(service.key.request_topic)
+        request = self.channel(service.key.request_topic, service.title) | self._topic(service.key.request_topic)
         request["messages"] = {"request": _to_message(f"{name}.request")}
         self.channels[_request(service)] = request
         for channel in ("replies", "outcomes", "reply"):
@@ -203,7 +242,7 @@ class _Parts:
             },
         }
 
-    def _channel(self, address: str | None, text: Text) -> dict[str, Any]:
+    def channel(self, address: str | None, text: Text) -> dict[str, Any]:
         return {"address": address, "summary": worded(text, self._wording), "messages": {}}
 
     def _topic(self, name: str) -> dict[str, Any]:

@@ -18,6 +18,11 @@ from ngsp.registry.schemas import Path, compile_schema, compiled, digest
 from ngsp.registry.texts import pointer
 from ngsp.text import Text
 
+STRUCTURED: Final = "application/cloudevents+json"
+BATCH: Final = "application/cloudevents-batch+json"
+BINARY: Final = "application/json"
+"""Content types of the three ways in which events come over HTTP (CloudEvents HTTP Protocol Binding 1.0.2 §3)."""
+MOST_IN_BATCH: Final = 100
 LONGEST_ID: Final = 256
 LONGEST_SUBJECT: Final = 512
 LONGEST_SOURCE: Final = 2000

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ngsp.messages import IDENTIFIER
+from ngsp.registry.event_openapi import event_openapi
 from ngsp.registry.model import Service
 from ngsp.registry.problem_responses import (
     PROBLEM_SCHEMA,
@@ -16,7 +17,7 @@ from ngsp.registry.problem_responses import (
     problem_responses,
     worded,
 )
-from ngsp.registry.schemas import DIALECT, of_what_is_left, rewrite_references
+from ngsp.registry.schemas import DIALECT, embedded, of_what_is_left
 from ngsp.text import LANGUAGES, Language, Text
 
 CALL_STATUSES = (400, 401, 403, 404, 406, 408, 409, 410, 413, 414, 415, 422, 428, 429, 431, 500, 502, 503, 504)
@@ -99,7 +100,10 @@ CALL_HEADERS = (
 
 
 def service_openapi(service: Service, base_url: str, language: Language = "vi") -> dict[str, Any]:
-    """The document for `POST /v1/services/{path}` of this service, with `base_url` as its server."""
+    """The document for `POST /v1/services/{path}` of this service, with `base_url` as its server; of a service of
+    events, for publishing them and for webhooks."""
+    if service.mode == "event":
+        return event_openapi(service, base_url, language)
     return {
         "openapi": "3.1.0",
         "jsonSchemaDialect": DIALECT,
@@ -124,19 +128,13 @@ def service_openapi(service: Service, base_url: str, language: Language = "vi") 
                 }
             },
             "schemas": {
-                "Request": _embedded(service.request_schema.document, "Request"),
-                "Reply": _embedded(of_what_is_left(service.reply_schema.document), "Reply"),
+                "Request": embedded(service.request_schema.document, "Request"),
+                "Reply": embedded(of_what_is_left(service.reply_schema.document), "Reply"),
                 "Problem": PROBLEM_SCHEMA,
             },
             "responses": problem_responses(language),
         },
     }
-
-
-def _embedded(schema: dict[str, Any], name: str) -> dict[str, Any]:
-    """The schema as a component: its references led to their new place, its own address left out."""
-    found: dict[str, Any] = rewrite_references(schema, f"#/components/schemas/{name}")
-    return {word: value for word, value in found.items() if word not in ("$id", "$schema")}
 
 
 def _operation(service: Service, language: Language) -> dict[str, Any]:

@@ -199,6 +199,12 @@ def rewrite_references(schema: Any, root: str) -> Any:
     return moved
 
 
+def embedded(schema: dict[str, Any], name: str) -> dict[str, Any]:
+    """The schema as a component of OpenAPI: its references led to their new place, its own address left out."""
+    found: dict[str, Any] = rewrite_references(schema, f"#/components/schemas/{name}")
+    return {word: value for word, value in found.items() if word not in ("$id", "$schema")}
+
+
 _OF_WHOLE = frozenset(
     (
         *("required", "dependentRequired", "dependentSchemas", "minProperties", "minItems", "contains", "minContains"),

@@ -23,7 +23,9 @@ from ngsp.registry.asyncapi import REPLY_HEADERS, REQUEST_HEADERS, node_asyncapi
 from ngsp.registry.model import Service, Snapshot
 from ngsp.registry.pointers import resolve
 from ngsp.serving import describe_bus
+from ngsp.text import Language
 from ngsp.topics import all_topics, working_groups
+from tests.interface.test_service_snapshots import WRITTEN, events
 from tests.support.gateway import running_gateway
 from tests.support.registry import settings_for
 
@@ -94,6 +96,24 @@ async def test_every_service_of_the_catalogue(catalogue: dict[str, Service]) -> 
             if "reply" in example:
                 assert payload.is_valid(example["reply"])
         assert not payload.is_valid(7)
+
+
+@pytest.mark.parametrize("wording", ["vi", "en"])
+def test_a_service_of_events_is_described_for_those_that_receive_them(wording: Language) -> None:
+    service = events()
+    document = service_asyncapi(service, wording)
+    check(document)
+    assert document["channels"].keys() == {"received"}
+    assert document["channels"]["received"]["address"] is None, "the topic is that of the receiving service"
+    assert document["channels"]["received"]["messages"].keys() == service.events.keys()
+    payload = validator(document, f"#/components/schemas/{WRITTEN['type']}.event/schema")
+    assert payload.is_valid(WRITTEN)
+    assert payload.is_valid(WRITTEN | {"data": {}}), "an agreement may grant less"
+    assert not payload.is_valid(WRITTEN | {"data": {"id": 1}})
+    assert not payload.is_valid(WRITTEN | {"type": "vn.gov.h41.book.moved"})
+    node = node_asyncapi([service], settings(), __version__)
+    check(node)
+    assert not any(service.path in name for name in node["operations"])
 
 
 @pytest.mark.parametrize("embedded", [True, False])

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import jsonschema_rs
 import pytest
 
 from ngsp.access import authorise, try_out
@@ -14,6 +15,7 @@ from ngsp.errors import AccessDenied
 from ngsp.registry.event_schemas import event_faults, event_schema_version
 from ngsp.topics import all_topics, working_groups
 from ngsp.transactions.entry import now
+from tests.support.described import validate
 from tests.support.registry import (
     CHANGED,
     EVENT_SCHEMA,
@@ -233,6 +235,37 @@ async def test_no_old_address_leads_to_it(rig: Rig) -> None:
     refused = await rig.call("PUT", "/v1/compatible-routes/events", json=route)
     assert refused.status_code == 422
     assert [fault["pointer"] for fault in refused.json()["errors"]] == ["/service"]
+
+
+@pytest.mark.parametrize("language", ["vi", "en"])
+async def test_its_openapi_document_tells_of_publishing_and_of_webhooks(rig: Rig, language: str) -> None:
+    path = f"/v1/services/{PATH}/openapi.json"
+    document = (await rig.call("GET", path, by="h14-registry", headers={"Accept-Language": language})).json()
+    validate(document)
+    publish = document["paths"][f"/v1/events/{PATH}"]["post"]
+    content = publish["requestBody"]["content"]
+    assert set(content) == {"application/cloudevents+json", "application/cloudevents-batch+json", "application/json"}
+    assert {"202", "403", "422", "503"} <= publish["responses"].keys()
+    webhook = document["webhooks"][CHANGED]["post"]
+    assert {"webhook-id", "webhook-timestamp", "webhook-signature", "Ngsp-Transaction"} == {
+        header["name"] for header in webhook["parameters"]
+    }
+
+    def takes(place: dict[str, Any], value: Any) -> bool:
+        return jsonschema_rs.Draft202012Validator({**document, **place["schema"]}).is_valid(value)
+
+    structured = content["application/cloudevents+json"]
+    assert structured["examples"]["example-1"]["value"] == event()
+    batch, binary = content["application/cloudevents-batch+json"], content["application/json"]
+    sent = webhook["requestBody"]["content"]["application/cloudevents+json"]
+    assert takes(structured, event())
+    assert not takes(structured, event(data={"id": "900123456789"}))
+    assert not takes(structured, event(type=ENDED))
+    assert takes(batch, [event(), event(id="e-2")])
+    assert not takes(batch, [])
+    assert takes(binary, event()["data"])
+    assert takes(sent, event(data={"id": "900123456789"})), "what the agreement grants of it"
+    assert not takes(sent, event(data={"id": "x"}))
 
 
 async def test_an_adapter_need_not_serve_it(rig: Rig) -> None:

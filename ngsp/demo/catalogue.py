@@ -47,6 +47,9 @@ async def ask_every_service(portal: AsyncClient, mark: str) -> list[str]:
         if service["state"] == "disabled":
             lines.append(f"{service['path']:<38} – " + tr("chưa mở: ", "disabled: ") + service["reason"])
             continue
+        if service["mode"] == "event":
+            lines.append(f"{service['path']:<38} – " + tr("sự kiện: ", "events: ") + ", ".join(service["events"]))
+            continue
         purpose, examples = allowed.get(service["path"]), service["examples"]
         if purpose is None or not examples:
             lines.append(f"{service['path']:<38} – " + tr("không có thỏa thuận", "no agreement"))

@@ -160,6 +160,8 @@ async def test_register_status_and_compare(gateway: Rig, folder: Path, monkeypat
     assert "h41-land  H41  online" in said, "nothing is waited for where nothing is served"
     assert "H41/land-events/v1  active" in said
     assert "✓ H41/land-events/v1" in await asyncio.to_thread(typed, "check", str(folder))
+    denied = await gateway.call("land-events")
+    assert (denied.status_code, denied.json()["code"]) == (403, "access-denied"), "it is not called"
     (folder / "land" / "events" / f"{ADDED}.json").write_bytes(orjson.dumps(PLOT | {"required": []}))
     said = await asyncio.to_thread(typed, "check", str(folder), exits=1)
     assert f"H41/land-events/v1: /events/{ADDED}/schema/required: Is not certain to be there any more: plot." in said

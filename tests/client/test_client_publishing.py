@@ -95,10 +95,15 @@ def test_an_event_as_it_is_written() -> None:
     )
 
 
+def test_an_event_whose_time_is_not_known() -> None:
+    assert "time" not in NewEvent("/s", "t", None, time=None).document()
+
+
 def test_what_is_not_said_of_an_event() -> None:
     before = datetime.now(UTC)
     first, second = NewEvent("/s", "t", None), NewEvent("/s", "t", None)
     assert first.id != second.id
+    assert first.time is not None
     assert before <= first.time <= datetime.now(UTC)
     found = first.document()
     assert found["time"].endswith("Z")

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
 from adapters.rest_server.server import Answering, RestServer
 from adapters.rest_server.tokens import Client
-from adapters.stand_in.program import ending, read_options, secret_in, tell
+from adapters.stand_in.program import Once, Opened, Options, System, secret_in
+
+CLIENT_ID = "nen-tang-tich-hop"
 
 
-def run(name: str, answering: Answering, *, client_id: str, subjects: int, open_paths: frozenset[str]) -> None:
-    """Serves until it is told to end. `subjects`: how many records there are."""
-    options = read_options(name, RestServer.faults, "secret")
-    ended = ending()
-    client = Client(client_id, secret_in(options.secret_file))
-    server = RestServer(answering, client, options.port, options.control_port, open_paths)
-    server.switch(options.fault, options.delay_s)
-    tell(
-        {
+@dataclass(frozen=True)
+class Rest(System):
+    """`make`: what answers, and how many records there are. `open_paths`: asked without a token."""
+
+    name: str
+    make: Callable[[], tuple[Answering, int]]
+    open_paths: frozenset[str]
+    faults: ClassVar = RestServer.faults
+    suffix: ClassVar = "secret"
+
+    def open(self, options: Options) -> Opened:
+        made = Once(self.make)
+        server = RestServer(
+            lambda: made()[0],
+            Client(CLIENT_ID, secret_in(options.secret_file)),
+            options.port,
+            options.control_port,
+            self.open_paths,
+        )
+        server.switch(options.fault, options.delay_s)
+        told = {
             "url": server.url,
             "control_url": server.control_url,
-            "subjects": subjects,
-            "client_id": client_id,
+            "client_id": CLIENT_ID,
             "secret_file": str(options.secret_file.absolute()),
-        },
-        options.ready_file,
-    )
-    ended.wait()
-    server.close()
+        }
+        return Opened(told, lambda: made()[1], server.close)

@@ -43,7 +43,7 @@ Answering = Callable[[Asked], tuple[int, object]]
 
 
 class RestServer(SwitchedServer):
-    """`answering`: what the stand-in is. `open_paths`: asked without a token."""
+    """`answering`: what the stand-in is, asked for with the first request. `open_paths`: asked without a token."""
 
     faults = (
         *SwitchedServer.faults,
@@ -54,7 +54,7 @@ class RestServer(SwitchedServer):
 
     def __init__(
         self,
-        answering: Answering,
+        answering: Callable[[], Answering],
         client: Client,
         port: int = 0,
         control_port: int | None = None,
@@ -102,7 +102,7 @@ class _Rest(SwitchedHandler):
         if misbehave := _MISBEHAVIOUR.get(switched.kind):
             misbehave(self)
             return
-        status, document = self.server_of.answering(asked)
+        status, document = self.server_of.answering()(asked)
         if switched.kind == "cut":
             self.close_connection = True
         elif switched.kind == "trickle":

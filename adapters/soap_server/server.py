@@ -22,7 +22,7 @@ Work = Callable[[Call], Mapping[str, Any]]
 
 
 class SoapServer(SwitchedServer):
-    """`work`: what each operation does."""
+    """`work`: what each operation does, asked for with the first call."""
 
     faults = (*SwitchedServer.faults, *("clock", "busy", "error"), *bad.ANSWERS)
     """clock: its clock is an hour off; busy: the fault DANG_BAN; error: a fault of its own. The others: see
@@ -32,7 +32,7 @@ class SoapServer(SwitchedServer):
         self,
         contract: Contract,
         guard: Guard,
-        work: Mapping[str, Work],
+        work: Callable[[], Mapping[str, Work]],
         port: int = 0,
         control_port: int | None = None,
     ) -> None:
@@ -48,7 +48,7 @@ class SoapServer(SwitchedServer):
             envelope = parsed(content)
             self._guard.check(envelope)
             call = self.contract.read(envelope)
-            return 200, self.contract.reply(call.operation, self._work[call.operation](call))
+            return 200, self.contract.reply(call.operation, self._work()[call.operation](call))
         except Fault as fault:
             return 500, self.contract.fault(fault)
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import aiomysql
 import asyncpg
 
 Row = tuple[Any, ...]
@@ -88,6 +87,8 @@ async def _fill_postgresql(filling: Filling, url: str) -> bool:
 
 
 async def _fill_mariadb(filling: Filling, url: str) -> bool:
+    import aiomysql
+
     parts = urlsplit(url)
     socket = parse_qs(parts.query).get("unix_socket", [None])[0]
     connection = await aiomysql.connect(

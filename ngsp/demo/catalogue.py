@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,27 +38,32 @@ def _declared(kind: str) -> Iterator[dict[str, Any]]:
 async def ask_every_service(portal: AsyncClient, mark: str) -> list[str]:
     """A line for each service: what it answered and how long it took.
 
-    A disabled service is not asked: its line says what it waits for. A provider's no is an answer: an example's birth
-    is registered once only. Anything else that is no reply is raised.
+    Queries one after the other, then all submissions, which are answered when they are done. A disabled service is not
+    asked: its line says what it waits for. A provider's no is an answer: an example's birth is registered once only.
+    Anything else that is no reply is raised.
     `mark`: makes the keys of submissions those of this run.
     """
-    lines = []
+    lines: dict[str, str] = {}
+    submissions: list[dict[str, Any]] = []
     allowed = purposes()
+
+    async def ask(service: dict[str, Any]) -> None:
+        path, begun = service["path"], time.perf_counter()
+        told = await _asked(portal, service, service["examples"][0]["request"], allowed[path], mark)
+        lines[path] = f"{told:<28} {(time.perf_counter() - begun) * 1000:>5.0f} ms"
+
     async for service in portal.services():
+        path = service["path"]
+        lines[path] = "– " + tr("không có thỏa thuận", "no agreement")
         if service["state"] == "disabled":
-            lines.append(f"{service['path']:<38} – " + tr("chưa mở: ", "disabled: ") + service["reason"])
-            continue
-        if service["mode"] == "event":
-            lines.append(f"{service['path']:<38} – " + tr("sự kiện: ", "events: ") + ", ".join(service["events"]))
-            continue
-        purpose, examples = allowed.get(service["path"]), service["examples"]
-        if purpose is None or not examples:
-            lines.append(f"{service['path']:<38} – " + tr("không có thỏa thuận", "no agreement"))
-            continue
-        begun = time.perf_counter()
-        told = await _asked(portal, service, examples[0]["request"], purpose, mark)
-        lines.append(f"{service['path']:<38} {told:<28} {(time.perf_counter() - begun) * 1000:>5.0f} ms")
-    return lines
+            lines[path] = "– " + tr("chưa mở: ", "disabled: ") + service["reason"]
+        elif path in allowed and service["examples"]:
+            if service["mode"] == "query":
+                await ask(service)
+            else:
+                submissions.append(service)
+    await asyncio.gather(*(ask(service) for service in submissions))
+    return [f"{path:<38} {line}" for path, line in lines.items()]
 
 
 async def _asked(portal: AsyncClient, service: dict[str, Any], request: Any, purpose: str, mark: str) -> str:

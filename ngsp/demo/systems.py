@@ -1,15 +1,16 @@
 """The providers' systems behind the sample adapters, as the demo runs them: small programs and databases.
 
 A program imports nothing of this project but its own folder, what such programs share (`adapters/stand_in`,
-`adapters/rest_server`, `adapters/soap_server`) and the synthetic people (`adapters/g01_population/citizens.py`); it
-takes `--ready-file PATH` and writes a JSON object there once it serves. A database is filled by `python -m MODULE
---database-url URL`, which does nothing where the data are there already.
+`adapters/rest_server`, `adapters/soap_server`) and the synthetic people (`adapters/g01_population/citizens.py`). Each
+runs alone as `python -m MODULE --ready-file PATH`; the demo runs them in one process (`python -m adapters.stand_in`),
+each on a port and with a secret of its own, and so makes the people once. Databases are filled likewise, by `python -m
+adapters.stand_in.databases`, which does nothing where the data are there already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 ADAPTERS = {
     "g22-catalogue": "adapters.g22_catalogue.adapter",
@@ -35,15 +36,11 @@ WAITING = {"geospatial": "G10/geospatial-layer/v1"}
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A system as a process: `variables` of the adapters → the member of the ready file that they get.
-
-    `environment`: what the program is told, e.g. a password that it shall ask for.
-    """
+    """A system that listens: `variables` of the adapters → the member of the ready file that they get."""
 
     name: str
     module: str
     variables: Mapping[str, str]
-    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

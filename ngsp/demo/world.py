@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 import orjson
 
+from ngsp.client.wire import trusted
 from ngsp.database import migrate
-from ngsp.demo.systems import ADAPTERS, DATABASES, PROGRAMS, PROVIDER_DATABASE, Database, Program
+from ngsp.demo.systems import ADAPTERS, DATABASES, PROGRAMS, PROVIDER_DATABASE
 from ngsp.local.kafka import LocalKafka
 from ngsp.local.ports import free_port
 from ngsp.local.postgres import SUPERUSER, LocalPostgres
@@ -24,6 +25,10 @@ from ngsp.text import Text, tr
 
 ROOT = Path(__file__).parents[2]
 REGISTRY = Path(__file__).parent / "registry"
+SYSTEMS, FILLING = "systems", "databases"
+"""Programs of the demo, by their logs."""
+ALL = "systems.json"
+"""Written when all systems have their records."""
 Say = Callable[[str], None]
 
 
@@ -37,40 +42,46 @@ class World:
         self.database_url = ""
         self.provider_url = ""
         self.bootstrap = ""
-        self._systems: dict[str, str] = {}
+        self._databases: dict[str, str] = {}
+        """What the adapters are told of the providers' databases."""
         self._owners: dict[str, str] = {}
-        self._stack = AsyncExitStack()
+        self._servers = AsyncExitStack()
 
     async def open(self) -> None:
-        for folder in ("secrets", "logs", "registry"):
+        """What takes long by itself is begun early and waited for late."""
+        for folder in ("secrets", "logs", "registry", "systems"):
             (self.data / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+        await self._begin_systems()
         await self._open_databases()
         self.bootstrap = bootstrap = await self._open_broker() if self._kafka else ""
+        await self._begin_filling()
         await self._apply_registry()
-        self._stack.push_async_callback(self.programs.stop_all)
-        systems = await self._open_systems()
+        systems = await self._systems_told()
+        await self._filled()
         await self._open_gateway(bootstrap, systems)
         if bootstrap:
             await self._open_adapters(bootstrap, systems)
+        await self.programs.until(SYSTEMS, partial(asyncio.to_thread, (self._told / ALL).exists))
 
     async def close(self) -> None:
-        await self._stack.aclose()
+        await self.programs.stop_all()
+        await self._servers.aclose()
 
     async def _open_databases(self) -> None:
         if self._database:
             self.database_url = self.provider_url = self._database
-            self._systems = {database.variable: self._database for database in DATABASES}
+            self._databases = {database.variable: self._database for database in DATABASES}
             self._owners = {database.name: self._database for database in DATABASES}
         else:
             self._say(tr("Khởi động PostgreSQL nhúng …", "Starting the embedded PostgreSQL …"))
             server = LocalPostgres(self.data / "postgres", say=self._say)
             await server.start()
-            self._stack.push_async_callback(server.stop)
-            for name in ("ngsp", *(database.name for database in DATABASES)):
-                await server.create_database(name)
+            self._servers.push_async_callback(server.stop)
+            names = ("ngsp", *(database.name for database in DATABASES))
+            await asyncio.gather(*(server.create_database(name) for name in names))
             self.database_url, self.provider_url = server.url("ngsp"), server.url(PROVIDER_DATABASE)
             self._owners = {database.name: server.url(database.name) for database in DATABASES}
-            self._systems = {
+            self._databases = {
                 database.variable: server.url(database.name, database.user or SUPERUSER) for database in DATABASES
             }
         await migrate(self.database_url)
@@ -81,7 +92,7 @@ class World:
         self._say(tr("Khởi động Apache Kafka …", "Starting Apache Kafka …"))
         broker = LocalKafka(self.data / "kafka", say=self._say)
         await broker.start()
-        self._stack.push_async_callback(broker.stop)
+        self._servers.push_async_callback(broker.stop)
         return broker.bootstrap
 
     async def _apply_registry(self) -> None:
@@ -105,39 +116,44 @@ class World:
     def secret_of(self, client: str) -> str:
         return self.secret_file(client).read_text("ascii").strip()
 
-    async def _open_systems(self) -> dict[str, str]:
-        """The providers' systems, all at once; what the adapters are told of them."""
+    @property
+    def _told(self) -> Path:
+        """Where the stand-ins tell how they are reached."""
+        return self.data / "systems"
+
+    async def _begin_systems(self) -> None:
+        """The providers' systems, in one process; it goes on making their records while all else is started."""
         self._say(tr("Khởi động các hệ thống của nơi cung cấp …", "Starting the providers' systems …"))
-        told = await asyncio.gather(
-            *(self._open_program(program) for program in PROGRAMS),
-            *(self._fill(database) for database in DATABASES if database.filled_by),
-        )
-        common = {
-            "NGSP_ADAPTER_ALLOWED_NETWORKS": "127.0.0.1/32",
-            "NGSP_G22_MEMBERS_FILE": str(REGISTRY / "members.yaml"),
-        }
-        return self._systems | common | {name: value for found in told for name, value in found.items()}
+        for name in (ALL, *(f"{program.name}.json" for program in PROGRAMS)):
+            (self._told / name).unlink(missing_ok=True)
+        which = [f"{program.name}={program.module}" for program in PROGRAMS]
+        await self.programs.start(SYSTEMS, ["-m", "adapters.stand_in", "--folder", str(self._told), *which], {})
 
-    async def _open_program(self, program: Program) -> dict[str, str]:
-        ready = self.data / f"{program.name}.json"
-        ready.unlink(missing_ok=True)
-        await self.programs.start(program.name, ["-m", program.module, "--ready-file", str(ready)], program.environment)
-        await self.programs.until(program.name, partial(asyncio.to_thread, ready.exists))
-        found: dict[str, Any] = orjson.loads(ready.read_bytes())
-        return {variable: str(found[member]) for variable, member in program.variables.items()}
+    async def _systems_told(self) -> dict[str, str]:
+        """What the adapters are told of the systems, which listen by then."""
+        found = {"NGSP_ADAPTER_ALLOWED_NETWORKS": "127.0.0.1/32"}
+        found["NGSP_G22_MEMBERS_FILE"] = str(REGISTRY / "members.yaml")
+        for program in PROGRAMS:
+            ready = self._told / f"{program.name}.json"
+            await self.programs.until(SYSTEMS, partial(asyncio.to_thread, ready.exists))
+            told: dict[str, Any] = orjson.loads(await asyncio.to_thread(ready.read_bytes))
+            found |= {variable: str(told[member]) for variable, member in program.variables.items()}
+        return self._databases | found
 
-    async def _fill(self, database: Database) -> dict[str, str]:
-        """Runs what fills the database to its end."""
-        arguments = ["-m", database.filled_by, "--database-url-env", "DATABASE_URL"]
-        await self.programs.start(database.name, arguments, {"DATABASE_URL": self._owners[database.name]})
-        if await self.programs.running.pop(database.name).wait():
-            log = self.programs.log(database.name)
+    async def _begin_filling(self) -> None:
+        filled = [database for database in DATABASES if database.filled_by]
+        which = [f"{database.filled_by}={database.variable}" for database in filled]
+        urls = {database.variable: self._owners[database.name] for database in filled}
+        await self.programs.start(FILLING, ["-m", "adapters.stand_in.databases", *which], urls)
+
+    async def _filled(self) -> None:
+        if await self.programs.running.pop(FILLING).wait():
             raise LocalServerError(
-                Text("«{name}» không nạp được, xem {log}", "'{name}' was not filled, see {log}").format(
-                    name=database.name, log=log
-                )
+                Text(
+                    "Dữ liệu của nơi cung cấp không nạp được, xem {log}",
+                    "The providers' data were not filled in, see {log}",
+                ).format(log=self.programs.log(FILLING))
             )
-        return {}
 
     async def _open_gateway(self, bootstrap: str, systems: dict[str, str]) -> None:
         self._say(tr("Khởi động cổng …", "Starting the gateway …"))
@@ -154,12 +170,12 @@ class World:
             inside = {"NGSP_ADAPTERS": ",".join(ADAPTERS.values()), "NGSP_ADAPTER_FOLDER": str(self.data / "adapters")}
             environment |= inside | systems
         await self.programs.start("gateway", ["-m", "ngsp", "serve"], environment)
-        await self.programs.until("gateway", self._gateway_is_ready)
+        async with httpx.AsyncClient(timeout=2.0, verify=trusted(self.base_url)) as client:
+            await self.programs.until("gateway", partial(self._gateway_is_ready, client))
 
-    async def _gateway_is_ready(self) -> bool:
+    async def _gateway_is_ready(self, client: httpx.AsyncClient) -> bool:
         try:
-            async with httpx.AsyncClient(timeout=2.0) as client:
-                return (await client.get(f"{self.base_url}/readyz")).status_code == 200
+            return (await client.get(f"{self.base_url}/readyz")).status_code == 200
         except httpx.HTTPError:
             return False
 

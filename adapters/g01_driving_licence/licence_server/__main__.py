@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from adapters.g01_driving_licence.licence_server.desk import Desk
 from adapters.g01_driving_licence.licence_server.licences import licences
-from adapters.soap_server.messages import Contract
-from adapters.soap_server.program import run
+from adapters.soap_server.program import Soap
+from adapters.soap_server.server import Work
+from adapters.stand_in.program import run
 
 FOLDER = Path(__file__).parents[1]
 
 
-def main() -> None:
+def make() -> tuple[Mapping[str, Work], int]:
     desk = Desk(licences())
-    run(
-        "licence_server",
-        Contract(FOLDER / "giay-phep-lai-xe.wsdl", FOLDER / "giay-phep-lai-xe.xsd"),
-        desk.work(),
-        username="nen-tang-tich-hop",
-        digest=False,
-        subjects=len(desk.licences),
-    )
+    return desk.work(), len(desk.licences)
 
+
+SYSTEM = Soap("licence_server", FOLDER / "giay-phep-lai-xe.wsdl", FOLDER / "giay-phep-lai-xe.xsd", make, digest=False)
 
 if __name__ == "__main__":
-    main()
+    run(SYSTEM)

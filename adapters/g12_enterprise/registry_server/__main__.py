@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from adapters.g12_enterprise.registry_server.data import enterprises
 from adapters.g12_enterprise.registry_server.desk import STATE_PATH, Desk
-from adapters.rest_server.program import run
+from adapters.rest_server.program import Rest
+from adapters.rest_server.server import Answering
+from adapters.stand_in.program import run
 
 
-def main() -> None:
+def make() -> tuple[Answering, int]:
     desk = Desk(enterprises())
-    run(
-        "registry_server",
-        desk.answer,
-        client_id="nen-tang-tich-hop",
-        subjects=len(desk.records),
-        open_paths=frozenset((STATE_PATH,)),
-    )
+    return desk.answer, len(desk.records)
 
+
+SYSTEM = Rest("registry_server", make, frozenset((STATE_PATH,)))
 
 if __name__ == "__main__":
-    main()
+    run(SYSTEM)

@@ -10,6 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cache
 from typing import Any, TypeVar
 
 from vietnam_provinces import Province, Ward
@@ -94,6 +95,7 @@ def check_digit(nine: str) -> int | None:
     return None if rest == 10 else rest
 
 
+@cache
 def enterprises() -> dict[str, dict[str, Any]]:
     """Code → record in the registry's own form; head offices and their branches."""
     draw = _Draw(SEED)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from adapters.g12_tax.tax_server.ledger import STATE_PATH, Ledger
-from adapters.rest_server.program import run
+from adapters.rest_server.program import Rest
+from adapters.rest_server.server import Answering
+from adapters.stand_in.program import run
 
 
-def main() -> None:
+def make() -> tuple[Answering, int]:
     ledger = Ledger()
-    run(
-        "tax_server",
-        ledger.answer,
-        client_id="nen-tang-tich-hop",
-        subjects=ledger.payers,
-        open_paths=frozenset((STATE_PATH,)),
-    )
+    return ledger.answer, ledger.payers
 
+
+SYSTEM = Rest("tax_server", make, frozenset((STATE_PATH,)))
 
 if __name__ == "__main__":
-    main()
+    run(SYSTEM)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from adapters.g18_health.health_server.archive import STATE_PATH, Archive
-from adapters.rest_server.program import run
+from adapters.rest_server.program import Rest
+from adapters.rest_server.server import Answering
+from adapters.stand_in.program import run
 
 
-def main() -> None:
+def make() -> tuple[Answering, int]:
     archive = Archive()
-    run(
-        "health_server",
-        archive.answer,
-        client_id="nen-tang-tich-hop",
-        subjects=archive.papers,
-        open_paths=frozenset((STATE_PATH,)),
-    )
+    return archive.answer, archive.papers
 
+
+SYSTEM = Rest("health_server", make, frozenset((STATE_PATH,)))
 
 if __name__ == "__main__":
-    main()
+    run(SYSTEM)

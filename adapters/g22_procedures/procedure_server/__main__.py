@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from adapters.g22_procedures.procedure_server.catalogue import STATE_PATH, Catalogue
-from adapters.rest_server.program import run
+from adapters.rest_server.program import Rest
+from adapters.rest_server.server import Answering
+from adapters.stand_in.program import run
 
 
-def main() -> None:
+def make() -> tuple[Answering, int]:
     catalogue = Catalogue()
-    run(
-        "procedure_server",
-        catalogue.answer,
-        client_id="nen-tang-tich-hop",
-        subjects=sum(len(versions) for versions in catalogue.procedures.values()),
-        open_paths=frozenset((STATE_PATH,)),
-    )
+    return catalogue.answer, sum(len(versions) for versions in catalogue.procedures.values())
 
+
+SYSTEM = Rest("procedure_server", make, frozenset((STATE_PATH,)))
 
 if __name__ == "__main__":
-    main()
+    run(SYSTEM)

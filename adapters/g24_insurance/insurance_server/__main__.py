@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from adapters.g24_insurance.insurance_server.cards import holders
 from adapters.g24_insurance.insurance_server.desk import STATE_PATH, Desk
-from adapters.rest_server.program import run
+from adapters.rest_server.program import Rest
+from adapters.rest_server.server import Answering
+from adapters.stand_in.program import run
 
 
-def main() -> None:
+def make() -> tuple[Answering, int]:
     desk = Desk(holders())
-    run(
-        "insurance_server",
-        desk.answer,
-        client_id="nen-tang-tich-hop",
-        subjects=len(desk.holders),
-        open_paths=frozenset((STATE_PATH,)),
-    )
+    return desk.answer, len(desk.holders)
 
+
+SYSTEM = Rest("insurance_server", make, frozenset((STATE_PATH,)))
 
 if __name__ == "__main__":
-    main()
+    run(SYSTEM)

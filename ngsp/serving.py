@@ -39,10 +39,7 @@ async def serve_gateway(settings: Settings) -> bool:
     )
 
     def ready(port: int) -> None:
-        # What is there now stays: the collector need not look at it again, nor run at every few hundred objects.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
+        gc.freeze()  # what is there now stays: the collector need not look at it again
         log.info("gateway listens", port=port, instance=settings.instance)
 
     await serve(

@@ -35,6 +35,7 @@ from ngsp.client.wire import (
     Step,
     answer_of,
     trouble,
+    trusted,
 )
 from ngsp.text import Language
 
@@ -198,7 +199,7 @@ class _Driver:
 
     def __init__(self, base_url: str, http: httpx.Client | None, language: Language) -> None:
         self._base_url, self._language = base_url, language
-        self._http = http or httpx.Client()
+        self._http = http or httpx.Client(verify=trusted(base_url))
         self._owned = http is None
         self._alone = threading.Lock()
 

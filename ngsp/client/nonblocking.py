@@ -34,6 +34,7 @@ from ngsp.client.wire import (
     Step,
     answer_of,
     trouble,
+    trusted,
 )
 from ngsp.text import Language
 
@@ -160,7 +161,7 @@ class _Driver:
 
     def __init__(self, base_url: str, http: httpx.AsyncClient | None, language: Language) -> None:
         self._base_url, self._language = base_url, language
-        self._http = http or httpx.AsyncClient()
+        self._http = http or httpx.AsyncClient(verify=trusted(base_url))
         self._owned = http is None
         self._alone = asyncio.Lock()
 

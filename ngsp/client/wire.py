@@ -10,6 +10,7 @@ import json
 import ssl
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 import httpx
@@ -118,6 +119,20 @@ class Running(Generic[T]):
             return self._flow.throw(failure) if failure else self._flow.send(result)
         except StopIteration as end:
             return Ended(end.value)
+
+
+@cache
+def _authorities() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
+
+
+def trusted(base_url: str) -> ssl.SSLContext:
+    """Whom a client of the bus at `base_url` trusts: the authorities that httpx knows, read once for all clients.
+
+    For plain HTTP nobody: reading them takes longer than a call.
+    """
+    is_plain = base_url.lower().startswith("http:")
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else _authorities()
 
 
 def trouble(error: httpx.RequestError, language: Language) -> CallError:

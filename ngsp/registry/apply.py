@@ -58,21 +58,15 @@ async def _apply(declarations: list[Declaration], database_url: str, dry_run: bo
     given: dict[str, Any] = {"database_url": database_url}
     registry = Registry(Settings(**given), engine, hash_secret)
     try:
-        planned = await apply(registry, declarations, dry_run=True)
-        print_differences(planned, out)
-        if any(difference.action == "conflict" for difference in planned):
-            out.write(tr(vi="Không có gì được ghi.", en="Nothing was written.") + "\n")
-            return CONFLICT
-        if dry_run or all(difference.action == "keep" for difference in planned):
-            return DONE
-        done = await apply(registry, declarations, dry_run=False)
+        done = await apply(registry, declarations, dry_run=dry_run)
     finally:
         await engine.dispose()
+    print_differences(done, out)
     if any(difference.action == "conflict" for difference in done):
-        # Someone else changed the registry between the two.
-        print_differences(done, out)
         out.write(tr(vi="Không có gì được ghi.", en="Nothing was written.") + "\n")
         return CONFLICT
+    if dry_run or all(difference.action == "keep" for difference in done):
+        return DONE
     print_secrets(done, out)
     out.write(tr(vi="Đã ghi.", en="Written.") + "\n")
     return DONE

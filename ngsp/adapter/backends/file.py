@@ -24,7 +24,6 @@ from ngsp.adapter.backends.stores import (
     Differs,
     LocalStore,
     Missing,
-    SftpStore,
     Store,
     StoreDown,
     TooLarge,
@@ -139,7 +138,9 @@ class File(Backend[FileConfig, FileCall]):
             self._store = LocalStore(folder, keep_s)
         await self._store.open()
 
-    def _sftp(self, settings: SftpSettings, surroundings: Surroundings, keep_s: float) -> SftpStore:
+    def _sftp(self, settings: SftpSettings, surroundings: Surroundings, keep_s: float) -> Store:
+        from ngsp.adapter.backends.sftp import SftpStore
+
         addresses = Addresses.of(surroundings.environment)
         host = surroundings.value(settings.host)
         addresses.check_host(host, f"{self.name}: backend.sftp.host")

@@ -90,7 +90,9 @@ class HttpClient:
         self._places = asyncio.Semaphore(self._config.connections)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=self._config.connections, ssl=self._tls(surroundings), socket_factory=addresses.socket
+                limit=self._config.connections,
+                ssl=self._tls(surroundings) if urlsplit(self.base).scheme == "https" else True,
+                socket_factory=addresses.socket,
             ),
             headers={"Accept-Encoding": "identity", "User-Agent": "ngsp-adapter"},
             auto_decompress=False,

@@ -111,7 +111,7 @@ class Gateway:
         delivering = Delivering.make(ground, self._settings, quotas)
         calls = self._make_calls(ground, delivering, quotas)
         ground.presence.start()
-        inside = await self._open_inside(ground, adapters)
+        inside = await self._open_inside(ground, adapters, calls.publisher)
         await delivering.open(self._stack)
         self._start_jobs(ground, delivering)
         self._start_tending(ground, calls, inside)
@@ -153,9 +153,11 @@ class Gateway:
         )
         return _Calls(refusals, quotas, gate, exchange, publisher)
 
-    async def _open_inside(self, ground: Ground, adapters: Sequence[Adapter]) -> AdaptersInside:
+    async def _open_inside(self, ground: Ground, adapters: Sequence[Adapter], publisher: Publisher) -> AdaptersInside:
         settings = self._settings
-        inside = AdaptersInside(ground.bus, ground.vault, settings.adapter_folder, ground.registry, settings.instance)
+        inside = AdaptersInside(
+            ground.bus, ground.vault, settings.adapter_folder, ground.registry, settings.instance, publisher
+        )
         self._stack.push_async_callback(inside.stop)
         await inside.start(adapters)
         return inside

@@ -53,6 +53,7 @@ def _write(out: Path, base_url: str, id: str, bus: Bus) -> int:
         member=who["member"],
         language=language_of_terminal(),
         sandbox=who["sandbox"],
+        scopes=who["scopes"],
     )
     for name, text in files.items():
         path = out / name

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,10 @@ _NO_AGREEMENT = Text(
     "Chưa có thỏa thuận đang hiệu lực: lời gọi sẽ bị từ chối (403).",
     "No agreement in force yet: the call will be refused (403).",
 )
+_EVENTS = Text(
+    "Dịch vụ sự kiện không được gọi: đăng ký nhận qua /v1/subscriptions, khi có thỏa thuận.",
+    "A service of events is not called: subscribe at /v1/subscriptions, where there is an agreement.",
+)
 _EXAMPLE = Text("Ví dụ", "Example")
 
 
@@ -53,9 +57,11 @@ def bruno_collection(
     member: str,
     language: Language,
     sandbox: bool = False,
+    scopes: Collection[str] = (),
 ) -> dict[str, str]:
     """Path → text of every file. `services`, `agreements`: as the interface lists them; `member`: who will call, and
-    whether from the sandbox, where no agreement is needed."""
+    whether from the sandbox, where no agreement is needed. `scopes`: of the client; one of its own member that may
+    publish gets the events of its services too."""
     grants = {
         each["service"]: each for each in agreements if each["consumer"] == member and each["state"] == "accepted"
     }
@@ -77,7 +83,11 @@ def bruno_collection(
     files[f"{AFTER}/reply.bru"] = _get(_REPLY.in_(language), 2, f"{one}/reply")
     files[f"{AFTER}/transactions.bru"] = _get(_LIST.in_(language), 3, "/v1/transactions?limit=20")
     for number, service in enumerate(services, 1):
-        files |= _service(service, _Terms(grants.get(service["path"]), sandbox), number, language)
+        if service["mode"] == "event":
+            own = service["provider"] == member and "adapter" in scopes and not sandbox
+            files |= _events(service, own, number, language)
+        else:
+            files |= _service(service, _Terms(grants.get(service["path"]), sandbox), number, language)
     return files
 
 
@@ -101,17 +111,47 @@ class _Terms:
 
 
 def _service(service: Mapping[str, Any], terms: _Terms, number: int, language: Language) -> dict[str, str]:
-    folder = f"{SERVICES}/{service['path'].replace('/', '-')}"
-    title = service["title"][language]
-    about = f"{service['description'][language]}\n\n{service['path']}, {service['mode']}"
-    if not terms.allowed:
-        about += f"\n\n{_NO_AGREEMENT.in_(language)}"
-    files = {f"{folder}/folder.bru": _folder(f"{service['provider']}: {title}", number, about)}
+    files = _opening(service, number, language, "" if terms.allowed else _NO_AGREEMENT.in_(language))
     for number, example in enumerate(service["examples"], 1):
-        titles = example.get("title") or {"vi": f"{_EXAMPLE.vi} {number}", "en": f"{_EXAMPLE.en} {number}"}
-        file = f"{folder}/{number:02d}-{_slug(titles['en'])}.bru"
-        files[file] = _call(service, terms, example, titles[language], number)
+        file, title = _named(service, example, number, language)
+        files[file] = _call(service, terms, example, title, number)
     return files
+
+
+def _events(service: Mapping[str, Any], own: bool, number: int, language: Language) -> dict[str, str]:
+    """A service of events: its provider's client publishes the examples, anybody else is told how to get them."""
+    files = _opening(service, number, language, "" if own else _EVENTS.in_(language))
+    for number, example in enumerate(service["examples"] if own else (), 1):
+        file, title = _named(service, example, number, language)
+        files[file] = _publish(service, example, title, number)
+    return files
+
+
+def _opening(service: Mapping[str, Any], number: int, language: Language, note: str) -> dict[str, str]:
+    """The folder of a service, with what it is."""
+    about = f"{service['description'][language]}\n\n{service['path']}, {service['mode']}"
+    name = f"{service['provider']}: {service['title'][language]}"
+    return {f"{_place(service)}/folder.bru": _folder(name, number, f"{about}\n\n{note}" if note else about)}
+
+
+def _place(service: Mapping[str, Any]) -> str:
+    return f"{SERVICES}/{service['path'].replace('/', '-')}"
+
+
+def _named(service: Mapping[str, Any], example: Mapping[str, Any], number: int, language: Language) -> tuple[str, str]:
+    """The file of an example, and its title."""
+    titles = example.get("title") or {"vi": f"{_EXAMPLE.vi} {number}", "en": f"{_EXAMPLE.en} {number}"}
+    return f"{_place(service)}/{number:02d}-{_slug(titles['en'])}.bru", titles[language]
+
+
+def _publish(service: Mapping[str, Any], example: Mapping[str, Any], title: str, number: int) -> str:
+    return _blocks(
+        meta={"name": _line(title), "type": "http", "seq": str(number)},
+        post={"url": f"{{{{baseUrl}}}}/v1/events/{service['path']}", "body": "json", "auth": "inherit"},
+        headers={"Content-Type": "application/cloudevents+json"},
+        body_json=json.dumps(example["request"], ensure_ascii=False, indent=2),
+        **{"assert": {"res.status": "eq 202"}},
+    )
 
 
 def _call(service: Mapping[str, Any], terms: _Terms, example: Mapping[str, Any], title: str, number: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import asyncpg
 import structlog
@@ -53,6 +54,7 @@ WHERE o.tx = due.tx AND o.state = 'open' AND NOT ({BEHIND}) RETURNING o.tx::text
 _SLEEP = f"""
 UPDATE outbox o SET next_at = o.deadline
 WHERE o.tx = ANY($1::uuid[]) AND o.state = 'open' AND {BEHIND}"""  # noqa: S608 - of constants
+_PUT_OFF = "UPDATE outbox SET next_at = least(deadline, $2) WHERE tx = ANY($1::uuid[]) AND state = 'open'"
 _DUE_AGAIN = "UPDATE outbox SET next_at = $2 WHERE state = 'open' AND next_at > $2 AND service = ANY($1::text[])"
 _HOLD = "UPDATE outbox SET state = 'held' WHERE tx = $1 AND state = 'open'"
 _HELD_TOO_LONG = "UPDATE outbox SET state = 'open', next_at = $1 WHERE state = 'held' AND deadline <= $1"
@@ -70,10 +72,12 @@ class Relay:
         self.wake = asyncio.Event()
         self._held_at = datetime.min.replace(tzinfo=UTC)
         self._known: Snapshot | None = None
+        self._without_room: list[UUID] = []
 
     async def step(self) -> int:
         """Handle what is due, while the bus is away only what needs none; returns how many rows that were."""
         self._posting.let_go()
+        self._without_room.clear()
         now = entry.now()
         if now >= self._held_at:
             self._held_at = now + timedelta(seconds=HELD_EVERY_S)
@@ -86,6 +90,8 @@ class Relay:
             await self._let_sleep(behind)
         if first := [row for row in ready if not row["behind"]]:
             await self._publish(first, now)
+        if self._without_room:
+            await self._pool.execute(_PUT_OFF, self._without_room, now + NO_ROOM_PAUSE)
         return len(rows)
 
     async def _let_sleep(self, rows: list[asyncpg.Record]) -> None:
@@ -112,16 +118,18 @@ class Relay:
             await self._pool.execute(POSTPONE, row["tx"], min(row["deadline"], now + NOT_SERVED_PAUSE))
             return False
         if subscription is not None and subscription.url:
-            if row["behind"] or self._posting.reserve(subscription.id, row["id"]):
-                return True
-            await self._pool.execute(POSTPONE, row["tx"], min(row["deadline"], now + NO_ROOM_PAUSE))
-            return False
+            return bool(row["behind"]) or self._posting.reserve(subscription.id, row["id"]) or self._crowded(row)
         service = _goes_to(row, snapshot)
         if service is None or not service.serves(now):
             until = service.away_until(now) if service is not None else None
             await self._pool.execute(POSTPONE, row["tx"], min(row["deadline"], until or now + NOT_SERVED_PAUSE))
             return False
         return True
+
+    def _crowded(self, row: asyncpg.Record) -> bool:
+        """Its webhook has enough in work: all such rows are put off together at the end of the step. False."""
+        self._without_room.append(row["tx"])
+        return False
 
     def _may_deliver(self, row: asyncpg.Record, subscription: Subscription, now: datetime) -> bool:
         """Whether its subscription takes deliveries now, and its agreement is not suspended: both may change."""

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +23,11 @@ import orjson
 import uvicorn
 
 from ngsp.adapter import Adapter
+from ngsp.adapter.event_types import EventTypes
+from ngsp.adapter.sources import Publish
 from ngsp.adapter.trial import NoReply, Offer, Trial, Tried, on_trial
 from ngsp.api.problems import render
+from ngsp.client.publishing import NewEvent
 from ngsp.conclusion import conclude, no_answer
 from ngsp.errors import MethodNotAllowed, NgspError, NotFound
 from ngsp.messages import uuid7
@@ -135,11 +138,26 @@ def _grant(offer: Offer) -> Grant:
     return Grant(_service(offer), terms, "test")
 
 
+def _showing(adapter: Adapter, say: Say) -> Publish:
+    """What sources give is shown, with what a gateway would say of it; it counts as published."""
+    events_of = {path: EventTypes(events.schemas) for path, events in adapter.published().items()}
+
+    async def publish(service: str, events: Sequence[NewEvent]) -> object:
+        for event in events:
+            document = event.document()
+            say(f"⇒ {service} {_shown(orjson.dumps(document))}")
+            for fault in events_of[service].faults(document):
+                say(f"  ! {fault.pointer or '/'}: {tr(fault.detail.vi, fault.detail.en)}")
+        return None
+
+    return publish
+
+
 async def serve_adapter(adapter: Adapter, port: int, say: Say) -> None:
     """Serves until SIGTERM or SIGINT. ManifestError where the adapter cannot be opened."""
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ngsp-dev-"))
-        trial = await stack.enter_async_context(on_trial(adapter, Path(folder)))
+        trial = await stack.enter_async_context(on_trial(adapter, Path(folder), publish=_showing(adapter, say)))
         for path, offer in trial.offers.items():
             example = offer.manifest.examples[0]["request"] if offer.manifest.examples else {}
             say(f"curl http://{HOST}:{port}{PREFIX}{path} -d '{orjson.dumps(example).decode()}'")

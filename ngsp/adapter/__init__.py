@@ -9,6 +9,13 @@ async def administrative_units(request: Request) -> object:
     return {"code": request.payload["code"]}
 ```
 
+A service of events has a source instead, which says what changed after a cursor:
+
+```python
+@adapter.source("procedure-events", "v1", every_s=5)
+async def changes(cursor: str | None) -> Found: ...
+```
+
 `runner.AdapterRunner` takes messages from the bus, guards the effect with the inbox, and sends the reply; whatever is
 done to a message on its way (signatures, encryption) is done there, so that an adapter never changes for it.
 """
@@ -24,13 +31,16 @@ from ngsp.adapter.definition import (
     Request,
     Unavailable,
 )
+from ngsp.adapter.events import Event, Found
 from ngsp.adapter.manifest import Manifest, ManifestError, ServiceManifest
 
 __all__ = [
     "Adapter",
     "AdapterError",
     "Answer",
+    "Event",
     "Failed",
+    "Found",
     "Interrupted",
     "Manifest",
     "ManifestError",

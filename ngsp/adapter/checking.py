@@ -34,7 +34,10 @@ def check_adapter(adapter: Adapter) -> list[str]:
             found += (f"{path}: {line}" for line in _mapping_faults(service))
         if not any("request" in example for example in service.examples):
             found.append(f"{path}: {_no_example()}")
-    found += (f"{path}: {_no_example()}" for path, events in adapter.published().items() if not events.examples)
+    for path, events in adapter.published().items():
+        found += (f"{path}: {line}" for line in _source_faults(events))
+        if not events.examples:
+            found.append(f"{path}: {_no_example()}")
     return found
 
 
@@ -52,6 +55,14 @@ def _mapping_faults(service: ServiceManifest) -> Iterator[str]:
     for name in service.reply_schema.get("required", ()):
         if name not in service.reply:
             yield tr(f"reply/{name}: lược đồ bắt buộc mà thiếu", f"reply/{name}: the schema requires it")
+
+
+def _source_faults(events: EventServiceManifest) -> Iterator[str]:
+    """Members of `data` that no type of event has room for."""
+    data = events.source.event.get("data") if events.source else None
+    for place in _places(data, "") if isinstance(data, dict) else ():
+        if not any(has_room(schema, place) for schema in events.schemas.values()):
+            yield f"source/event/data{place}: " + tr("không loại sự kiện nào có", "no type of event has such a member")
 
 
 def _places(value: dict[str, Any], at: str) -> Iterator[str]:

@@ -4,6 +4,7 @@
     recorded answers    the mapping makes of them what it made when they were recorded
     generated requests  valid ones are answered with a reply that fits or with a plain no; near misses are refused
     repeats             a submission delivered twice is answered twice alike
+    sources             the events of a recorded answer are what they were; those of the system fit their schemas
 
 Without its system an adapter with a back end is tried on the recorded answers; an adapter in Python is tried itself.
 """
@@ -22,10 +23,13 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Unsatisfiable
 
 from ngsp.adapter.declared import Declared
+from ngsp.adapter.declared_sources import DeclaredSource
 from ngsp.adapter.definition import Adapter
+from ngsp.adapter.events import Found
 from ngsp.adapter.generated import Strategy, invalid, valid
 from ngsp.adapter.manifest import ManifestError, ServiceManifest
 from ngsp.adapter.recordings import Recording, read_recordings, replaying
+from ngsp.adapter.source_contract import try_live, try_recorded
 from ngsp.adapter.trial import NoReply, Offer, Trial, Tried, on_trial
 from ngsp.errors import SchemaMismatch
 from ngsp.messages import uuid7
@@ -63,13 +67,16 @@ class Effort:
 def try_contract(adapter: Adapter, folder: Path, effort: Effort) -> list[Finding]:
     """Everything above, service by service. ManifestError where the adapter cannot be opened. Not within a loop."""
     recordings = read_recordings(folder)
-    declared = all(isinstance(adapter.function(path), Declared) for path in adapter.declared())
+    declared = all(isinstance(adapter.function(path), Declared) for path in adapter.declared()) and all(
+        isinstance(source.changes, DeclaredSource) for source in adapter.sources.values()
+    )
     replays = declared and not effort.live
     if replays:
         _need_recordings(adapter, folder, [recording for _, recording in recordings])
     tried = replaying(adapter, (recording for _, recording in recordings)) if replays else adapter
     with _Bench(tried) as bench:
         findings = [Finding(path, _PUBLISHED) for path in adapter.published()]
+        findings += (bench.source(path, recordings if replays else None) for path in tried.sources)
         for offer in bench.trial.offers.values():
             name = f"{offer.manifest.service}/{offer.manifest.version}"
             contract = _Contract(bench, offer, not replays)
@@ -89,14 +96,14 @@ _PUBLISHED = Text("sự kiện: lược đồ và ví dụ hợp lệ", "events:
 
 def _need_recordings(adapter: Adapter, folder: Path, recordings: list[Recording]) -> None:
     names = {recording.service for recording in recordings}
-    for service in adapter.manifest.called:
-        if f"{service.service}/{service.version}" not in names:
+    for path in (*adapter.declared(), *adapter.sources):
+        if (service := path.partition("/")[2]) not in names:
             raise ManifestError(
                 tr(
-                    f"{folder}: chưa có câu trả lời ghi sẵn cho {service.service}/{service.version}: hãy chạy "
-                    "«ngsp adapter test --record» khi hệ thống đang chạy",
-                    f"{folder}: there is no recorded answer for {service.service}/{service.version}: run "
-                    "'ngsp adapter test --record' while the system is up",
+                    f"{folder}: chưa có câu trả lời ghi sẵn cho {service}: hãy chạy «ngsp adapter test --record» khi "
+                    "hệ thống đang chạy",
+                    f"{folder}: there is no recorded answer for {service}: run 'ngsp adapter test --record' while the "
+                    "system is up",
                 )
             )
 
@@ -124,6 +131,24 @@ class _Bench:
         self._runner.run(self._opened.__aexit__(None, None, None))
         self._runner.close()
         self._folder.cleanup()
+
+    def source(self, path: str, recordings: list[tuple[Path, Recording]] | None) -> Finding:
+        """The source of a service tried on recorded answers, or itself where there are none to be used."""
+        changes = self.trial.runner.changes(path)
+
+        async def look(cursor: str | None) -> Found:
+            return await changes(cursor)
+
+        def looked(cursor: str | None) -> Found:
+            return self._runner.run(look(cursor))
+
+        name = path.partition("/")[2]
+        if recordings is None:
+            what, faults = try_live(self._adapter, path, looked)
+        else:
+            mine = [(file, recording) for file, recording in recordings if recording.service == name]
+            what, faults = try_recorded(self._adapter, path, looked, mine)
+        return Finding(name, what, tuple(faults[:5]))
 
     def ask(self, offer: Offer, payload: Any, id: str = "", officer: str = OFFICER, dossier: str = "") -> Tried:
         body = orjson.dumps(payload)

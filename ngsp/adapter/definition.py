@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 import orjson
 
 from ngsp.adapter.breakers import Breakers
+from ngsp.adapter.events import DEFAULT_EVERY_S, LONGEST_EVERY_S, Found, Source
 from ngsp.adapter.manifest import EventServiceManifest, Manifest, ManifestError, ServiceManifest, checked, load_manifest
 from ngsp.messages import Envelope, ReplyStatus, ServiceKey
 from ngsp.text import tr
@@ -126,6 +128,7 @@ class Request:
 Serve = Callable[[Request], Awaitable[object]]
 ReplyFunction = Callable[["Answer", Request], object]
 Function = TypeVar("Function", bound=Callable[..., Awaitable[object]])
+Finding = TypeVar("Finding", bound=Callable[..., Awaitable[Found]])
 
 
 class Adapter:
@@ -136,6 +139,8 @@ class Adapter:
         self._serve: dict[str, Serve] = {}
         self.replies: dict[str, ReplyFunction] = {}
         """Service path → what makes the reply of a declared service, where that is a function (see `reply`)."""
+        self.sources: dict[str, Source] = {}
+        """Service path → where its events come from."""
         self._resources: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext
         self.backend: Backend[Any, Any] | None = None
         """The provider's system, where the manifest declares one."""
@@ -154,8 +159,8 @@ class Adapter:
         manifest, source = load_manifest(path)
         adapter = cls(manifest)
         adapter.folder = path.parent
-        if manifest.backend is not None or manifest.outcomes or any(service.declares for service in manifest.called):
-            from ngsp.adapter.declared import declare
+        if manifest.backend is not None or manifest.outcomes or any(service.declares for service in manifest.services):
+            from ngsp.adapter.declaring import declare
 
             declare(adapter, source)
         return adapter
@@ -174,6 +179,11 @@ class Adapter:
     @property
     def id(self) -> str:
         return self.manifest.id
+
+    @property
+    def source_name(self) -> str:
+        """What its events have for a `source` where they have none of their own."""
+        return f"/{self.manifest.provider}/{self.id}"
 
     def key(self, service: ServiceManifest | EventServiceManifest) -> ServiceKey:
         return ServiceKey(self.manifest.provider, service.service, service.version)
@@ -237,6 +247,32 @@ class Adapter:
         def mark(make: ReplyFunction) -> ReplyFunction:
             self.replies[path] = make
             return make
+
+        return mark
+
+    def source(self, name: str, version: str, *, every_s: float = DEFAULT_EVERY_S) -> Callable[[Finding], Finding]:
+        """Marks the async function that says what changed after a cursor: a `Changes` (see `ngsp.adapter.events`).
+
+        Its events are published as those of `name`/`version`, a service of mode `event`; what it may take behind the
+        cursor are the adapter's resources. It is asked every `every_s` seconds, and at once while there is more.
+        """
+        path = ServiceKey(self.manifest.provider, name, version).path
+        if path not in self.published():
+            raise ManifestError(
+                tr(
+                    f"{self.id}: bản khai không có dịch vụ sự kiện {path} (mode: event)",
+                    f"{self.id}: the manifest declares no service of events {path} (mode: event)",
+                )
+            )
+        if not 0 < every_s <= LONGEST_EVERY_S:
+            raise ManifestError(f"{self.id}: {path}: every_s is more than 0, at most {LONGEST_EVERY_S:g}")
+
+        def mark(function: Finding) -> Finding:
+            if path in self.sources:
+                raise ManifestError(f"{path} has two sources")
+            wants_resources = len(inspect.signature(function).parameters) > 1
+            self.sources[path] = Source(path, every_s, function, wants_resources)
+            return function
 
         return mark
 

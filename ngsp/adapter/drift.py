@@ -13,10 +13,13 @@ from typing import Any
 
 import orjson
 
-from ngsp.adapter.definition import Adapter
+from ngsp.adapter.answer import Answer
+from ngsp.adapter.definition import Adapter, AdapterError
+from ngsp.adapter.events import Found
 from ngsp.adapter.manifest import ManifestError
 from ngsp.adapter.recordings import Expectation, RecordedAnswer, Recorder, Recording, read_recordings, write_recording
-from ngsp.adapter.trial import NoReply, Tried, on_trial
+from ngsp.adapter.source_contract import given
+from ngsp.adapter.trial import NoReply, Trial, Tried, on_trial
 from ngsp.messages import uuid7
 from ngsp.text import tr
 
@@ -45,17 +48,44 @@ async def record_answers(adapter: Adapter, folder: Path) -> list[Path]:
                     answer = recorder.answers.get(id)
                     if answer is None:
                         raise ManifestError(_silent(name, tried))
-                    headers = {key: value for key, value in answer.headers.items() if key in _KEPT_HEADERS}
                     reply = tried.payload if tried.reply.status == "ok" else None
                     recording = Recording(
                         service=name,
                         request=example["request"],
                         officer=OFFICER,
-                        answer=RecordedAnswer(status=answer.status, headers=headers, body=answer.body),
+                        answer=_kept(answer),
                         expect=Expectation(status=tried.reply.status, code=tried.reply.code, reply=reply),
                     )
                     written.append(write_recording(folder, str(number), recording))
+            for path in recorder.adapter.sources:
+                found = await _looked(trial, path, None)
+                answer = recorder.answers[path]
+                recording = Recording(
+                    service=path.partition("/")[2],
+                    request=None,
+                    answer=_kept(answer),
+                    expect=Expectation(status="ok", reply=given(recorder.adapter, found)),
+                )
+                written.append(write_recording(folder, "1", recording))
     return written
+
+
+def _kept(answer: Answer) -> RecordedAnswer:
+    headers = {key: value for key, value in answer.headers.items() if key in _KEPT_HEADERS}
+    return RecordedAnswer(status=answer.status, headers=headers, body=answer.body)
+
+
+async def _looked(trial: Trial, path: str, cursor: str | None) -> Found:
+    try:
+        return await trial.runner.changes(path)(cursor)
+    except AdapterError as error:
+        told = f"{type(error).__name__} {error.code}".strip()
+        raise ManifestError(
+            tr(
+                f"{path}: nguồn không cho sự kiện ({told}): hãy chạy hệ thống và đặt các biến của bản khai",
+                f"{path}: the source gives no events ({told}): start its system and set the manifest's variables",
+            )
+        ) from None
 
 
 def _silent(name: str, tried: Tried) -> str:
@@ -76,6 +106,12 @@ async def find_drift(adapter: Adapter, folder: Path) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="ngsp-drift-") as inbox:
         async with on_trial(recorder.adapter, Path(inbox)) as trial:
             for file, recording in recordings:
+                path = f"{adapter.manifest.provider}/{recording.service}"
+                if path in recorder.adapter.sources:
+                    await _looked(trial, path, recording.request)
+                    answer = recorder.answers[path]
+                    found += (f"{file}: {line}" for line in _answer_changes(recording, answer.status, answer.body))
+                    continue
                 if trial.offer(recording.service).manifest.mode != "query":
                     continue
                 id = uuid7()
@@ -91,23 +127,27 @@ async def find_drift(adapter: Adapter, folder: Path) -> list[str]:
                 except NoReply:
                     found.append(f"{file}: " + tr("không trả lời", "no reply"))
                     continue
-                answer = recorder.answers.get(id)
-                if answer is None:
+                asked = recorder.answers.get(id)
+                if asked is None:
                     raise ManifestError(_silent(recording.service, tried))
-                found += (f"{file}: {line}" for line in _changes(recording, answer.status, answer.body, tried))
+                found += (f"{file}: {line}" for line in _changes(recording, asked.status, asked.body, tried))
     return found
 
 
 def _changes(recording: Recording, status: int | str, body: Any, tried: Tried) -> Iterator[str]:
+    yield from _answer_changes(recording, status, body)
+    for fault in tried.faults:
+        yield tr("trả lời sai lược đồ tại", "the reply is off its schema at") + f" {fault.pointer or '/'}"
+    if tried.reply.status != recording.expect.status:
+        yield f"{recording.expect.status} → {tried.reply.status} {tried.reply.code}".rstrip()
+
+
+def _answer_changes(recording: Recording, status: int | str, body: Any) -> Iterator[str]:
     was = recording.answer
     if status != was.status:
         yield tr(f"trạng thái {was.status} → {status}", f"status {was.status} → {status}")
     for place, old, new in shape_changes(was.body, body):
         yield f"{place or '/'}: {old} → {new}"
-    for fault in tried.faults:
-        yield tr("trả lời sai lược đồ tại", "the reply is off its schema at") + f" {fault.pointer or '/'}"
-    if tried.reply.status != recording.expect.status:
-        yield f"{recording.expect.status} → {tried.reply.status} {tried.reply.code}".rstrip()
 
 
 def shape_changes(old: Any, new: Any, place: str = "") -> Iterator[tuple[str, str, str]]:

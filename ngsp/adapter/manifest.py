@@ -1,7 +1,7 @@
 """The manifest of an adapter: which services it serves, with schemas, mode, effect and deadline.
 
 As a file it is YAML with paths to schemas; as `PUT /v1/adapters/{id}` takes it, it is JSON with the schemas in it. With
-`backend`, `call` and `reply` it is the whole adapter: see `ngsp.adapter.declared`.
+`backend`, `call` and `reply` it is the whole adapter: see `ngsp.adapter.declaring`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
+from ngsp.adapter.events import DEFAULT_EVERY_S, LONGEST_EVERY_S
 from ngsp.adapter.models import PART, Part, mistake, mistakes
 from ngsp.errors import InvalidRegistration
 from ngsp.registry.manifest_documents import LONGEST_DELIVERY_S, MOST_EVENT_TYPES, ManifestDocument, kind_of_service
@@ -47,7 +48,7 @@ class ServiceManifest(Part):
     other. `max_in_work`: requests for this service in work at once in one process, within the process's own bound.
     `cache_s`: seconds for which a reply may be given again to the same request, an expression.
     `call`, `reply`, `outcomes`: what the back end is asked, and what its answer means, as written; read by
-    `ngsp.adapter.declared`.
+    `ngsp.adapter.declaring`.
     """
 
     service: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=64)]
@@ -86,6 +87,22 @@ class EventTypeManifest(Part):
     schema_: Annotated[dict[str, Any], Field(alias="schema")]
 
 
+class SourceManifest(Part):
+    """Where events come from: what the back end is asked every `every_s` seconds, and what its answer means.
+
+    `items`: the list of what changed; `event`: what each becomes; `cursor`: what to go on from; `more`: whether there
+    is more already. All but `every_s` as written; read by `ngsp.adapter.declaring`.
+    """
+
+    every_s: Annotated[float, Field(gt=0, le=LONGEST_EVERY_S)] = DEFAULT_EVERY_S
+    call: dict[str, Any]
+    outcomes: list[dict[str, Any]] = Field(default_factory=list)
+    items: str
+    event: dict[str, Any]
+    cursor: str
+    more: str | None = None
+
+
 class EventServiceManifest(Part):
     """One service of events as the adapter's author declares it: nothing serves it, its provider publishes.
 
@@ -103,6 +120,12 @@ class EventServiceManifest(Part):
     events: Annotated[dict[str, EventTypeManifest], Field(min_length=1, max_length=MOST_EVENT_TYPES)]
     examples: list[dict[str, Any]] = Field(default_factory=list)
     subjects: list[str] = Field(default_factory=list)
+    source: SourceManifest | None = None
+
+    @property
+    def declares(self) -> bool:
+        """Whether the back end is asked for them."""
+        return self.source is not None
 
     @property
     def schemas(self) -> dict[str, dict[str, Any]]:

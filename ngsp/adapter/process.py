@@ -27,6 +27,7 @@ from ngsp.adapter.databases import passing
 from ngsp.adapter.definition import Adapter
 from ngsp.adapter.fill import Bounds
 from ngsp.adapter.manifest import ManifestError
+from ngsp.adapter.publishing import through
 from ngsp.adapter.registering import connected, put_manifest, refusal
 from ngsp.adapter.runner import AdapterRunner
 from ngsp.bus.kafka import KafkaBus, KafkaConnection
@@ -59,8 +60,8 @@ class AdapterSettings(BaseSettings):
     kafka_username: str = Field("", max_length=200, description="SCRAM-SHA-512 user")
     kafka_password: SecretStr | None = Field(None, description="Its password")
     key_file: Path = Field(description="32 bytes in base64 that seal the replies kept in the inbox")
-    folder: Path = Field(Path("data/adapter"), description="Folder of the inbox file, where a service needs one")
-    gateway_url: str = Field("", max_length=300, description="Gateway to register with and to beat to; empty for none")
+    folder: Path = Field(Path("data/adapter"), description="Folder of the files of inbox and cursors")
+    gateway_url: str = Field("", max_length=300, description="Gateway to register with, to beat and to publish to")
     client_id: str = Field("", max_length=64, description="Client of the adapter, with the scope adapter")
     client_secret: SecretStr | None = Field(None, description="Its secret")
     client_secret_file: Path | None = Field(None, description="File with its secret; the better place")
@@ -140,11 +141,12 @@ def _module_of(file: Path) -> str:
 
 
 class Registrar:
-    """Registers an adapter with a gateway and tells it that the adapter lives."""
+    """Registers an adapter with a gateway and tells it that the adapter lives; `publish`: what its sources give to."""
 
     def __init__(self, settings: AdapterSettings, adapter: Adapter) -> None:
         self._adapter = adapter
         self._gateway = connected(settings.gateway_url, settings.client_id, settings.secret())
+        self.publish = through(self._gateway)
 
     async def close(self) -> None:
         await self._gateway.close()
@@ -200,6 +202,13 @@ async def run(target: str, settings: AdapterSettings) -> None:
             stack.push_async_callback(registrar.close)
             if not await _unless(stopping, registrar.register()):
                 return
+        elif adapter.sources:
+            raise ManifestError(
+                tr(
+                    f"{adapter.id}: có nguồn sự kiện: hãy đặt NGSP_ADAPTER_GATEWAY_URL để công bố",
+                    f"{adapter.id}: it has a source of events: set NGSP_ADAPTER_GATEWAY_URL, to publish them",
+                )
+            )
         bus = KafkaBus(settings.connection(), f"ngsp-adapter-{adapter.id}")
         runner = AdapterRunner(
             adapter,
@@ -208,6 +217,7 @@ async def run(target: str, settings: AdapterSettings) -> None:
             settings.folder,
             max_in_work=settings.max_in_work,
             bounds=Bounds(settings.inbox_max_rows, settings.inbox_max_bytes),
+            publish=registrar.publish if registrar else None,
         )
         stack.push_async_callback(bus.stop)
         if not await _unless(stopping, _start(bus, runner)):

@@ -5,7 +5,8 @@ One JSON file each in the adapter's folder `recordings/`:
     {"service": "one-stop-desk/v1", "request": {…}, "officer": "", "dossier": "",
      "answer": {"status": 200, "headers": {…}, "body": …}, "expect": {"status": "ok", "code": "", "reply": {…}}}
 
-`expect` is what the mapping made of it when it was recorded. The answers stand there as they are: record test systems,
+`expect` is what the mapping made of it when it was recorded. Of a source, `request` is the cursor and `reply` what it
+gave: `{"events": […], "cursor": "…", "more": false}`. The answers stand there as they are: record test systems,
 never citizens' data.
 """
 
@@ -25,8 +26,9 @@ from pydantic import Field, ValidationError
 from ngsp.adapter.backends.base import Answer, Attempt, Operation
 from ngsp.adapter.breaker import Breaker
 from ngsp.adapter.declared import Declared
+from ngsp.adapter.declared_sources import DeclaredSource
 from ngsp.adapter.definition import Adapter, Failed
-from ngsp.adapter.manifest import ManifestError
+from ngsp.adapter.manifest import ManifestError, ServiceManifest
 from ngsp.adapter.models import Part
 from ngsp.messages import ReplyStatus
 from ngsp.registry.texts import pointer
@@ -94,23 +96,32 @@ def replaying(adapter: Adapter, recordings: Iterable[Recording]) -> Adapter:
     by_service: dict[str, list[Recording]] = {}
     for recording in recordings:
         by_service.setdefault(recording.service, []).append(recording)
-    services = [service.model_copy(update={"effect": "idempotent"}) for service in adapter.manifest.called]
+    services = [
+        service.model_copy(update={"effect": "idempotent"}) if isinstance(service, ServiceManifest) else service
+        for service in adapter.manifest.services
+    ]
     copied = Adapter(adapter.manifest.model_copy(update={"services": services, "backend": None}))
     for path, service in adapter.declared().items():
         declared = adapter.function(path)
         if not isinstance(declared, Declared):
             raise ManifestError(tr(f"{path}: không có gì để phát lại", f"{path}: there is nothing to replay"))
-        backend = copy.copy(declared.backend)
-        backend.breaker = Breaker(threshold=_NEVER)
         answers = by_service.get(f"{service.service}/{service.version}", [])
-        copied.service(service.service, service.version)(
-            replace(declared, backend=backend, operation=_Replay(answers), service=service)
-        )
+        copied.service(service.service, service.version)(replace(_replayed(declared, answers), service=service))
+    for path, source in adapter.sources.items():
+        if isinstance(changes := source.changes, DeclaredSource):
+            asking = _replayed(changes.asking, by_service.get(path.partition("/")[2], []), "cursor")
+            copied.sources[path] = replace(source, changes=replace(changes, asking=asking))
     return copied
 
 
+def _replayed(declared: Declared, answers: list[Recording], asked: str = "payload") -> Declared:
+    backend = copy.copy(declared.backend)
+    backend.breaker = Breaker(threshold=_NEVER)
+    return replace(declared, backend=backend, operation=_Replay(answers, asked))
+
+
 class Recorder:
-    """`adapter` with its back end, whose answers are kept: request's id → the last answer."""
+    """`adapter` with its back end, whose answers are kept: request's id, or path of the source → the last answer."""
 
     def __init__(self, adapter: Adapter) -> None:
         self.answers: dict[str, Answer] = {}
@@ -121,27 +132,36 @@ class Recorder:
             if isinstance(declared, Declared):
                 declared = replace(declared, operation=_Recording(declared.operation, self.answers))
             self.adapter.service(service.service, service.version)(declared)
+        for path, source in adapter.sources.items():
+            if isinstance(changes := source.changes, DeclaredSource):
+                operation = _Recording(changes.asking.operation, self.answers, path)
+                changes = replace(changes, asking=replace(changes.asking, operation=operation))
+                self.adapter.sources[path] = replace(source, changes=changes)
 
 
 @dataclass(frozen=True, slots=True)
 class _Recording:
     operation: Operation
     answers: dict[str, Answer]
+    key: str = ""
 
     async def __call__(self, attempt: Attempt) -> Answer:
         answer = await self.operation(attempt)
-        self.answers[str(attempt.root["id"])] = answer
+        self.answers[self.key or str(attempt.root["id"])] = answer
         return answer
 
 
 @dataclass(frozen=True, slots=True)
 class _Replay:
+    """`asked`: the member of the root that a recording's request stands for."""
+
     recordings: list[Recording]
+    asked: str
 
     async def __call__(self, attempt: Attempt) -> Answer:
         if not self.recordings:
             raise Failed("no-recording")
-        payload = attempt.root["payload"]
+        payload = attempt.root[self.asked]
         fitting = [recording for recording in self.recordings if recording.request == payload]
         if not fitting:
             number = hashlib.sha256(orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)).digest()[0]

@@ -22,12 +22,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ngsp import __version__
 from ngsp.adapter.addresses import Addresses
 from ngsp.adapter.clock import OFF, Clock
-from ngsp.adapter.databases import passing
+from ngsp.adapter.cursors import Cursors
+from ngsp.adapter.databases import Allows, passing
 from ngsp.adapter.definition import Adapter, AdapterError, Request
+from ngsp.adapter.events import Changes
 from ngsp.adapter.fill import DEFAULT_BOUNDS, FULL, Bounds
 from ngsp.adapter.inbox import TransactionalInbox, UncertainInbox
 from ngsp.adapter.manifest import ServiceManifest
 from ngsp.adapter.probing import answer_probe
+from ngsp.adapter.raised import place_of
+from ngsp.adapter.sources import Publish, Sources
 from ngsp.adapter.turns import Turns
 from ngsp.bus.base import Bus, Message, Subscription
 from ngsp.errors import BusUnavailable, NgspError
@@ -69,7 +73,8 @@ log = structlog.get_logger(__name__)
 class AdapterRunner:
     """Serves one adapter from one bus until stopped.
 
-    `vault` seals the replies kept in the inbox. `folder` holds the inbox of services with an uncertain effect.
+    `vault` seals the replies kept in the inbox. `folder` holds the inbox of services with an uncertain effect, and the
+    cursors of sources. `publish`: what its sources give to; None: they are not asked.
     """
 
     def __init__(
@@ -83,9 +88,11 @@ class AdapterRunner:
         bounds: Bounds = DEFAULT_BOUNDS,
         clock: Clock | None = None,
         environment: Callable[[str], str | None] = os.environ.get,
+        publish: Publish | None = None,
     ) -> None:
         self._adapter, self._bus, self._vault, self._folder = adapter, bus, vault, folder
         self._max_in_work, self._environment, self._bounds = max_in_work, environment, bounds
+        self._publish = publish
         self.clock = clock or Clock()
         self._declared = adapter.declared()
         self._requests = {path: compiled(service.request_schema) for path, service in self._declared.items()}
@@ -100,6 +107,7 @@ class AdapterRunner:
         self._transactional: TransactionalInbox | None = None
         self._uncertain: UncertainInbox | None = None
         self._subscription: Subscription | None = None
+        self._sources: Sources | None = None
         self._seldom = Seldom()
         self._turns = Turns()
         self.handled = 0
@@ -112,6 +120,8 @@ class AdapterRunner:
         try:
             await self._open_inboxes({service.effect for service in self._declared.values()})
             self._resources = await self._stack.enter_async_context(self._adapter.open_resources(self._environment))
+            if self._publish and self._adapter.sources:
+                self._sources = await self._open_sources(self._publish)
             limits = {
                 self._topics[path]: service.max_in_work
                 for path, service in self._declared.items()
@@ -122,6 +132,8 @@ class AdapterRunner:
                 self._subscription = await self._bus.work(
                     self._topics.values(), group_of(self._adapter.id), self._handle, self._max_in_work, limits, ordered
                 )
+            if self._sources:
+                self._sources.begin()
         except BaseException:
             await self._stack.aclose()
             raise
@@ -129,10 +141,7 @@ class AdapterRunner:
 
     async def _open_inboxes(self, effects: set[str]) -> None:
         if "transactional" in effects:
-            url = self._adapter.database_url(self._environment)
-            # A back end's address is its manifest's choice; that of a variable of its own is the operator's.
-            of_backend = self._adapter.manifest.database_url_env is None
-            allows = Addresses.of(self._environment).allows if of_backend else None
+            url, allows = self._database()
             services = [path for path, service in self._declared.items() if service.effect == "transactional"]
             self._transactional = TransactionalInbox(
                 url, self._vault, self.clock, allows, self._bounds, self._may_forget, services
@@ -146,6 +155,28 @@ class AdapterRunner:
             self._stack.push_async_callback(self._uncertain.close)
             await self._uncertain.prepare()
 
+    def _database(self) -> tuple[str, Allows | None]:
+        """The provider's database, and which addresses it may have."""
+        # A back end's address is its manifest's choice; that of a variable of its own is the operator's.
+        of_backend = self._adapter.manifest.database_url_env is None
+        url = self._adapter.database_url(self._environment)
+        return url, Addresses.of(self._environment).allows if of_backend else None
+
+    async def _open_sources(self, publish: Publish) -> Sources:
+        # Beside the inbox, where there is one: a database that we may not make a table in is left alone.
+        if self._transactional or self._adapter.manifest.database_url_env:
+            url, allows = self._database()
+            cursors = Cursors.at(url, self.clock, allows)
+        else:
+            cursors = Cursors.beside(self._folder / f"{self._adapter.id}-sources.sqlite3", self.clock)
+        self._stack.push_async_callback(cursors.close)
+        await cursors.prepare()
+        return Sources(self._adapter, self._resources, cursors, publish)
+
+    def changes(self, service: str) -> Changes:
+        """What the source of the service at a path gives, while this runs. KeyError where it has none."""
+        return self._adapter.sources[service].over(self._resources)
+
     def _may_forget(self) -> bool:
         return not self.clock.is_off
 
@@ -155,6 +186,8 @@ class AdapterRunner:
 
     async def stop(self, timeout_s: float = 30.0) -> None:
         """Take no more, finish what is in work, close everything."""
+        if self._sources:
+            await self._sources.stop(timeout_s)
         if self._subscription:
             await self._subscription.stop(timeout_s)
         await self._stack.aclose()
@@ -176,10 +209,11 @@ class AdapterRunner:
         return sorted(path for path, topic in self._topics.items() if topic in full)
 
     def troubles(self) -> list[str]:
-        """Codes of what is wrong with this process: `clock-off`, `inbox-full`."""
+        """Codes of what is wrong with this process: `clock-off`, `inbox-full`, `source-failing`, `source-refused`."""
         inboxes = (self._transactional, self._uncertain)
         full = any(inbox is not None and inbox.fill.is_full for inbox in inboxes)
-        return [code for code, holds in ((OFF, self.clock.is_off), (FULL, full)) if holds]
+        codes = [code for code, holds in ((OFF, self.clock.is_off), (FULL, full)) if holds]
+        return codes + (self._sources.troubles() if self._sources else [])
 
     def sign_of_life(self) -> dict[str, Any]:
         """What a heartbeat says of this process (`POST /v1/adapters/{id}/heartbeat`)."""
@@ -262,7 +296,7 @@ class AdapterRunner:
         except Exception as error:  # noqa: BLE001  # of the inbox: read, written or committed
             # A repeat would find what was done; only a submission comes again.
             again = not begun or envelope.reply_to == OUTCOMES_TOPIC
-            where, kind = _place(error), type(error).__name__
+            where, kind = place_of(error), type(error).__name__
             log.error("inbox unavailable", adapter=self.id, error=kind, place=where, transaction=envelope.id)
             code = IN_DOUBT if begun and again else "inbox-unavailable"
             return Reply(envelope.id, envelope.service, "retry" if again else "unknown", code=code)
@@ -290,7 +324,7 @@ class AdapterRunner:
 
     def _fault(self, service: ServiceManifest, envelope: Envelope, error: BaseException) -> Reply:
         # Neither the message nor the trace is logged: both may hold the citizen's data.
-        where, kind = _place(error), type(error).__name__
+        where, kind = place_of(error), type(error).__name__
         log.error("a service function failed", adapter=self.id, error=kind, place=where, transaction=envelope.id)
         return Reply(envelope.id, envelope.service, _broken(service), code="adapter-error")
 
@@ -330,14 +364,6 @@ def _well_formed(envelope: Envelope) -> bool:
 def _broken(service: ServiceManifest) -> ReplyStatus:
     """How a function's own fault ends: an effect that nothing undoes may be there all the same."""
     return "unknown" if service.effect == "uncertain" else "failed"
-
-
-def _place(error: BaseException) -> str:
-    """File and line where `error` was raised, without its message."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else ""
 
 
 def _watch(done: asyncio.Future[None]) -> None:

@@ -20,6 +20,7 @@ import orjson
 from ngsp.adapter.definition import Adapter
 from ngsp.adapter.manifest import ServiceManifest
 from ngsp.adapter.runner import AdapterRunner
+from ngsp.adapter.sources import Publish
 from ngsp.bus.base import Message, Topic
 from ngsp.bus.embedded import EmbeddedBus
 from ngsp.errors import Fault, NotFound, SchemaMismatch
@@ -75,6 +76,7 @@ class Trial:
 
     def __init__(self, adapter: Adapter, bus: EmbeddedBus) -> None:
         self._bus = bus
+        self.runner: AdapterRunner
         self._waiting: dict[str, list[asyncio.Future[Reply]]] = {}
         self.offers = {path: _offer(adapter, service) for path, service in adapter.declared().items()}
 
@@ -155,9 +157,13 @@ def _faults(offer: Offer, reply: Reply) -> tuple[Fault, ...]:
 
 @asynccontextmanager
 async def on_trial(
-    adapter: Adapter, folder: Path, environment: Callable[[str], str | None] = os.environ.get
+    adapter: Adapter,
+    folder: Path,
+    environment: Callable[[str], str | None] = os.environ.get,
+    publish: Publish | None = None,
 ) -> AsyncIterator[Trial]:
-    """`adapter` served until the context ends. `folder`: of its inbox. ManifestError where it cannot be opened."""
+    """`adapter` served until the context ends. `folder`: of its inbox. `publish`: what its sources give to; None: they
+    are not asked. ManifestError where it cannot be opened."""
     async with AsyncExitStack() as stack:
         bus = EmbeddedBus()
         await bus.start()
@@ -169,7 +175,8 @@ async def on_trial(
         stack.push_async_callback(tail.stop, 1.0)
         outcomes = await bus.work([OUTCOMES_TOPIC], "trial", trial.heard_outcome, 100)
         stack.push_async_callback(outcomes.stop, 1.0)
-        runner = AdapterRunner(adapter, bus, Vault(os.urandom(32)), folder, environment=environment)
-        await runner.start()
-        stack.push_async_callback(runner.stop)
+        vault = Vault(os.urandom(32))
+        trial.runner = AdapterRunner(adapter, bus, vault, folder, environment=environment, publish=publish)
+        await trial.runner.start()
+        stack.push_async_callback(trial.runner.stop)
         yield trial

@@ -28,7 +28,8 @@ class NewEvent:
     that kept both, changes nothing. Where `id` is not given it is a new one.
 
     `type`: one of the service's. `data`: JSON, by the type's schema. `subject`: what it is about. `partition_key`:
-    events with the same one are delivered in their order; without it, those with the same `subject`. `time`: aware.
+    events with the same one are delivered in their order; without it, those with the same `subject`. `time`: aware, or
+    None where it is not known: what is published again must be the same.
     """
 
     source: str
@@ -37,10 +38,10 @@ class NewEvent:
     subject: str = field(default="", repr=False)
     partition_key: str = field(default="", repr=False)
     id: str = field(default_factory=_new_id)
-    time: datetime = field(default_factory=_now)
+    time: datetime | None = field(default_factory=_now)
 
     def __post_init__(self) -> None:
-        if self.time.tzinfo is None:
+        if self.time is not None and self.time.tzinfo is None:
             raise ValueError("time: a time needs its zone")
 
     def document(self) -> dict[str, Any]:
@@ -50,7 +51,7 @@ class NewEvent:
             "id": self.id,
             "source": self.source,
             "type": self.type,
-            "time": self.time.isoformat().replace("+00:00", "Z"),
+            "time": self.time and self.time.isoformat().replace("+00:00", "Z"),
             "subject": self.subject,
             "partitionkey": self.partition_key,
             "datacontenttype": "application/json",

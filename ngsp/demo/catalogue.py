@@ -57,6 +57,8 @@ async def ask_every_service(portal: AsyncClient, mark: str) -> list[str]:
         lines[path] = "– " + tr("không có thỏa thuận", "no agreement")
         if service["state"] == "disabled":
             lines[path] = "– " + tr("chưa mở: ", "disabled: ") + service["reason"]
+        elif service["mode"] == "event":
+            lines[path] = "– " + tr("sự kiện: ", "events: ") + ", ".join(service["events"])
         elif path in allowed and service["examples"]:
             if service["mode"] == "query":
                 await ask(service)

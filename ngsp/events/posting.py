@@ -22,9 +22,11 @@ from ngsp.transactions.log import TransactionLog
 from ngsp.transactions.work import Conclusion
 from ngsp.vault import Vault
 
-MOST_AT_ONCE = 64
+MOST_AT_ONCE = 256
 MOST_FOR_ONE = 8
-"""Requests under way, in all and to one subscription."""
+"""Requests under way, in all and to one subscription; to one whose last was not taken it is a single one."""
+CERTAIN_BELOW = 500
+"""A status from here on may come from a proxy that passed the request on: the event may have been taken."""
 GONE = "gone"
 """Why a subscription is stopped whose receiver answered 410: by Standard Webhooks it wants no more."""
 
@@ -48,6 +50,7 @@ class Posting:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._busy: Counter[str] = Counter()
         self._reserved: dict[str, str] = {}
+        self._failing: set[str] = set()
 
     async def stop(self) -> None:
         """What is under way is given up: its row is due again later."""
@@ -60,7 +63,7 @@ class Posting:
         none: because enough is under way, or it is itself."""
         if len(self._tasks) + len(self._reserved) >= MOST_AT_ONCE or tx in self._tasks:
             return False
-        if self._busy[subscription] >= MOST_FOR_ONE:
+        if self._busy[subscription] >= (1 if subscription in self._failing else MOST_FOR_ONE):
             return False
         self._reserved[tx] = subscription
         self._busy[subscription] += 1
@@ -108,6 +111,7 @@ class Posting:
         self, row: asyncpg.Record, subscription: Subscription, envelope: Envelope, attempt: Attempt
     ) -> None:
         self._progress.note(subscription.id, well=attempt.accepted)
+        (self._failing.discard if attempt.accepted else self._failing.add)(subscription.id)
         if attempt.accepted:
             key = self._vault.unwrap(row["wrapped"], envelope.id)
             await close(self._log, row, key, Conclusion(entry.SUCCEEDED))
@@ -116,7 +120,7 @@ class Posting:
             refused = ProviderRefused(members={"provider_code": "410"})
             await close(self._log, row, None, Conclusion(entry.REFUSED, "provider-no", refused, provider_code="410"))
         else:
-            if attempt.status is not None or not attempt.sent:
+            if not attempt.sent or (attempt.status or CERTAIN_BELOW) < CERTAIN_BELOW:
                 await self._pool.execute(NOTHING_DONE, row["tx"], envelope.attempt, row["service"])
             pause_s = next_pause_s(self._settings.retry_min_s, envelope.attempt, self._settings.retry_max_s)
             next_at = entry.now() + timedelta(seconds=max(pause_s, attempt.retry_after_s or 0))

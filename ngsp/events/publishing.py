@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ngsp.access import authorise_publication
-from ngsp.errors import BodyTooLarge, NgspError
+from ngsp.errors import BodyTooLarge, KeyExpired, NgspError, ReplyErased
 from ngsp.events.cloudevents import CloudEvent, read
 from ngsp.exchange import harmless
 from ngsp.messages import uuid7
@@ -99,7 +99,10 @@ class Publisher:
             self._metrics.ended(grant.service.path, "succeeded", "")
             self._on_published()
             return Publication(event.id, tx, repeated=False)
-        found = await self._repeats.answer(transaction, self._log.key_names(transaction))
+        try:
+            found = await self._repeats.answer(transaction, self._log.key_names(transaction))
+        except (KeyExpired, ReplyErased) as error:  # published so long ago that no more of it is kept
+            return Publication(event.id, error.transaction, repeated=True)
         return Publication(event.id, found.transaction, repeated=True)
 
 

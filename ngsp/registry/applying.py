@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ngsp.errors import InvalidRegistration, NgspError, StateConflict
-from ngsp.registry import adapters, agreements, clients, compatible_routes, members, states
+from ngsp.registry import adapters, agreements, clients, compatible_routes, members, states, subscriptions
 from ngsp.registry.agreement_records import AgreementRecord, find_by_reference
 from ngsp.registry.change import Actor, Change, Stored, find
 from ngsp.registry.declared import (
@@ -22,6 +22,7 @@ from ngsp.registry.declared import (
     DeclaredMember,
     DeclaredRoute,
     DeclaredService,
+    DeclaredSubscription,
 )
 from ngsp.registry.documents import (
     ClientDocument,
@@ -35,6 +36,7 @@ from ngsp.registry.manifest_documents import ManifestDocument
 from ngsp.registry.manifests import CheckedService, check_manifest
 from ngsp.registry.secret_files import SecretFiles
 from ngsp.registry.store import Registry
+from ngsp.registry.subscription_documents import SubscriptionDocument
 from ngsp.registry.tables import clients as clients_table
 from ngsp.text import Text
 
@@ -122,6 +124,8 @@ class _Step:
                     return await self._route(document)
                 if isinstance(document, DeclaredService):
                     return await self._service(document)
+                if isinstance(document, DeclaredSubscription):
+                    return await self._subscription(document)
                 return await self._agreement(document)
         except NgspError as error:
             return _conflict(self.declaration, error)
@@ -183,6 +187,16 @@ class _Step:
         return self._done(
             stored.created, changes | {name: ((before or {}).get(name), after.get(name)) for name in changed}
         )
+
+    async def _subscription(self, document: DeclaredSubscription) -> Difference:
+        body, given = _narrowed(SubscriptionDocument, document), self.registry.given
+        stored, secret = await subscriptions.put_subscription(self.change, document.id, body, given)
+        if secret is None:
+            return self._done(stored.created, dict(stored.changes))
+        if document.secret_file is not None:
+            self.files.write(self.declaration.source.file.parent / document.secret_file, secret, self.dry_run)
+            return self._done(stored.created, dict(stored.changes))
+        return self._done(stored.created, dict(stored.changes), None if self.dry_run else secret)
 
     async def _agreement(self, document: DeclaredAgreement) -> Difference:
         found = await find_by_reference(self.change.connection, document.consumer, document.reference)

@@ -7,6 +7,8 @@
     kind: service    service (its path), and what `PUT /v1/services/{path}/state` takes: what is decided of it
     kind: agreement  reference, what `POST /v1/agreements` takes, and `accepted: true`
     kind: compatible-route   id, and what `PUT /v1/compatible-routes/{id}` takes
+    kind: subscription       id, member, and what `PUT /v1/subscriptions/{id}` takes; `secret_file: PATH` for the secret
+                             of a webhook
 
 Paths are relative to the file that names them. A file with `provider` and `services` and no `kind` is a manifest.
 """
@@ -35,11 +37,12 @@ from ngsp.registry.documents import (
 from ngsp.registry.manifest_documents import ManifestDocument
 from ngsp.registry.manifest_files import read_manifest, registered, whole
 from ngsp.registry.model import Scope
+from ngsp.registry.subscription_documents import SubscriptionDocument
 from ngsp.registry.texts import Wrong, found_faults
 from ngsp.registry.yamlfiles import DocumentError, Source, read_yaml
 from ngsp.text import Text
 
-KINDS = ("member", "client", "adapter", "service", "agreement", "compatible-route")
+KINDS = ("member", "client", "adapter", "service", "agreement", "compatible-route", "subscription")
 
 
 class DeclaredMember(MemberDocument):
@@ -99,7 +102,32 @@ class DeclaredRoute(RouteDocument):
     id: Identifier
 
 
-Declared = DeclaredMember | DeclaredClient | DeclaredAdapter | DeclaredService | DeclaredAgreement | DeclaredRoute
+class DeclaredSubscription(SubscriptionDocument):
+    """A subscription with its id. The secret of a webhook is made where it has none, and shown once or written to
+    `secret_file`."""
+
+    kind: Literal["subscription"]
+    id: Identifier
+    member: MemberCode
+    client: Identifier
+    secret_file: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _of_a_webhook(self) -> Self:
+        if self.secret_file is not None and self.url is None:
+            raise Wrong(Text("Chỉ webhook (url) có secret_file.", "Only a webhook (url) has a secret_file."))
+        return self
+
+
+Declared = (
+    DeclaredMember
+    | DeclaredClient
+    | DeclaredAdapter
+    | DeclaredService
+    | DeclaredAgreement
+    | DeclaredRoute
+    | DeclaredSubscription
+)
 _MODELS: dict[str, type[Declared]] = {
     "member": DeclaredMember,
     "client": DeclaredClient,
@@ -107,6 +135,7 @@ _MODELS: dict[str, type[Declared]] = {
     "service": DeclaredService,
     "agreement": DeclaredAgreement,
     "compatible-route": DeclaredRoute,
+    "subscription": DeclaredSubscription,
 }
 
 

@@ -83,6 +83,7 @@ async def list_deliveries(
 ) -> tuple[list[Delivery], int | None]:
     """At most `limit` deliveries of `subscription` from before `below`, newest first, of `state` where it is not empty;
     and the place before which the next page begins, None at the end."""
+    scanned = scanned if state else limit + 1  # where all fit, no more need be looked at
     asked = {"id": subscription, "below": below, "scanned": scanned}
     found = (await connection.execute(_PAGE, asked | {"state": state, "limit": limit + 1})).mappings().all()
     page = [_delivery(row) for row in found[:limit]]

@@ -15,7 +15,7 @@ from ngsp.text import Text
 DEFAULTS: dict[str, Any] = {"mode": "query", "effect": "idempotent", "max_body_bytes": 65_536}
 """Of a service that does not say."""
 _OWN = frozenset(("database_url_env", "backend", "tables", "outcomes"))
-_OWN_OF_SERVICE = frozenset(("cache_s", "call", "max_in_work", "outcomes", "reply"))
+_OWN_OF_SERVICE = frozenset(("cache_s", "call", "max_in_work", "outcomes", "reply", "source"))
 
 
 def read_manifest(file: Path) -> Source:

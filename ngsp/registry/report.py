@@ -17,6 +17,7 @@ _KINDS = {
     "service": Text("dịch vụ", "service"),
     "agreement": Text("thỏa thuận", "agreement"),
     "compatible-route": Text("tuyến tương thích", "compatible route"),
+    "subscription": Text("đăng ký nhận sự kiện", "subscription"),
 }
 _HEADS = {
     "create": Text("tạo mới", "create"),

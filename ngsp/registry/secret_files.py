@@ -45,8 +45,8 @@ class SecretFiles:
         except FileExistsError:
             raise StateConflict(
                 Text(
-                    f"Tệp {file} đã có trong khi hệ thống chưa có mật khẩu: hãy xóa hoặc đổi tên tệp.",
-                    f"The file {file} exists though the client has no secret: delete or rename it.",
+                    f"Tệp {file} đã có trong khi chưa có bí mật nào: hãy xóa hoặc đổi tên tệp.",
+                    f"The file {file} exists though there is no secret yet: delete or rename it.",
                 ),
                 reason="the secret's file exists",
             ) from None

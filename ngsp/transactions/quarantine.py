@@ -36,7 +36,7 @@ _DUE_AGAIN = "UPDATE outbox SET state = 'open', next_at = now() WHERE tx = $1 AN
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """One thing put aside. `what`: submission, reply, outcome or entry. `reason` holds no personal data."""
+    """One thing put aside. `what`: submission, reply, outcome, event or entry. `reason` holds no personal data."""
 
     id: int
     tx: str | None

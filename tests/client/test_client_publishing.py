@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from cloudevents.core.formats.json import JSONFormat
 
 from ngsp.client import ClientSecret, NewEvent, Published, Retry, errors
 from ngsp.client.errors import ConnectionLost, Unreachable
@@ -86,14 +85,6 @@ async def test_one_event_and_several_over_http(server: Scripted, bus: Hands) -> 
     assert [one["id"] for one in json.loads(several.body)] == ["e-2", "e-3"]
 
 
-async def test_the_sdk_of_cloudevents_reads_what_is_sent(server: Scripted, bus: Hands) -> None:
-    await bus.do("publish", SERVICE, EVENT)
-    found = JSONFormat().read(None, server.asked[-1].body)
-    assert (found.get_id(), found.get_source(), found.get_type()) == ("e-1", EVENT.source, EVENT.type)
-    assert (found.get_subject(), found.get_time(), found.get_data()) == (EVENT.subject, EVENT.time, EVENT.data)
-    assert found.get_extension("partitionkey") == "k-7"
-
-
 def test_an_event_as_it_is_written() -> None:
     scene = play(token(), answer(202, items("e-1")))
     assert published(scene, EVENT) == [Published("e-1", "tx-e-1", repeated=False)]
@@ -104,10 +95,15 @@ def test_an_event_as_it_is_written() -> None:
     )
 
 
+def test_an_event_whose_time_is_not_known() -> None:
+    assert "time" not in NewEvent("/s", "t", None, time=None).document()
+
+
 def test_what_is_not_said_of_an_event() -> None:
     before = datetime.now(UTC)
     first, second = NewEvent("/s", "t", None), NewEvent("/s", "t", None)
     assert first.id != second.id
+    assert first.time is not None
     assert before <= first.time <= datetime.now(UTC)
     found = first.document()
     assert found["time"].endswith("Z")

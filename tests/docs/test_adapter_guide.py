@@ -64,6 +64,7 @@ def test_every_snippet_is_a_file_that_the_tests_know(written: Path) -> None:
         "adapters/h14_booking/adapter.py",
         "adapters/h14_hours/adapter.py",
         "adapters/g12_balance/adapter.py",
+        "adapters/h41_parcels/adapter.py",
     }
 
 
@@ -77,11 +78,19 @@ def test_the_first_adapter_is_as_short_as_promised() -> None:
 def test_the_registry_takes_the_manifests_of_the_guide_from_their_files(written: Path) -> None:
     declared, errors = read_declarations(written / "adapters")
     assert [str(error) for error in errors] == []
-    names = {"h14-desk", "h14-booking", "g12-registry", "g12-balance"}
+    names = {"h14-desk", "h14-booking", "g12-registry", "g12-balance", "h41-plots", "h41-parcels"}
     assert {declaration.name for declaration in declared} == names
     for declaration in declared:
         assert isinstance(declaration.document, DeclaredAdapter)
         assert len(check_manifest(declaration.name, declaration.document, 1 << 20)) == 1
+
+
+def test_the_subscription_of_the_operations_page_is_read(tmp_path: Path) -> None:
+    (shown,) = (block for block in blocks(GUIDE.parent / "operations.md", "yaml") if "kind: subscription" in block.text)
+    (tmp_path / "subscription.yaml").write_text(shown.text, "utf-8")
+    declared, errors = read_declarations(tmp_path)
+    assert errors == []
+    assert [declaration.document.kind for declaration in declared] == ["subscription"]
 
 
 def test_the_contract_test_of_the_guide_passes(written: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from pathlib import Path
@@ -99,6 +100,42 @@ async def test_what_cannot_be_written_is_told(demo: Demo, tmp_path: Path) -> Non
     code, told = await collected(demo, tmp_path / "new", "--url", "http://127.0.0.1:9")
     assert (code, "cannot be reached" in told) == (1, True)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("member", "scopes", "sandbox", "published"),
+    [
+        ("H41", ["adapter"], False, True),
+        ("H41", ["exchange"], False, False),
+        ("H41", ["adapter"], True, False),
+        ("G22", ["adapter"], False, False),
+    ],
+)
+def test_events_are_published_by_those_that_may(member: str, scopes: list[str], sandbox: bool, published: bool) -> None:
+    event = {"specversion": "1.0", "id": "1", "source": "/h41", "type": "vn.gov.h41.written", "data": {}}
+    service = SERVICE | {"mode": "event", "path": "H41/book/v1", "examples": [{"request": event}]}
+    files = bruno_collection(
+        [service],
+        [],
+        base_url="https://bus.example.gov.vn",
+        client="somebody",
+        member=member,
+        language="en",
+        sandbox=sandbox,
+        scopes=scopes,
+    )
+    folder = "2-services/H41-book-v1"
+    told = read(files[f"{folder}/folder.bru"])["docs"]
+    assert ("/v1/subscriptions" in told) == (not published)
+    assert "No agreement in force" not in told
+    requests = [read(text) for name, text in files.items() if name.startswith(folder) and "folder.bru" not in name]
+    if not published:
+        assert requests == []
+        return
+    (publish,) = requests
+    assert publish["post"]["url"] == "{{baseUrl}}/v1/events/H41/book/v1"
+    assert publish["headers"] == {"Content-Type": "application/cloudevents+json"}
+    assert json.loads(publish["body:json"]) == event
 
 
 @pytest.mark.parametrize("granted", [True, False])

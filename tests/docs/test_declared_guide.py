@@ -23,8 +23,10 @@ from ngsp.adapter.backends.rest import ProbeConfig, RestCall, RestConfig
 from ngsp.adapter.backends.soap import HeaderSecurity, SoapCall, SoapConfig, TokenSecurity
 from ngsp.adapter.backends.sql import SqlCall, SqlConfig
 from ngsp.adapter.declared import ANSWER_ROOT, CALL_ROOT
-from ngsp.adapter.manifest import Manifest, ServiceManifest
+from ngsp.adapter.declared_sources import EVENT_ROOT, ROWS, SOURCE_ANSWER_ROOT, SOURCE_CALL_ROOT, EventShape
+from ngsp.adapter.manifest import Manifest, ServiceManifest, SourceManifest
 from ngsp.adapter.process import find_adapter
+from ngsp.adapter.sources import FAILING, REFUSED
 from ngsp.mapping.functions import OURS
 from tests.adapters.door import door_to
 from tests.backends.declaring import LOCAL, load, manifest
@@ -51,7 +53,7 @@ def imported() -> Iterator[None]:
     yield
     sys.path[:] = path
     for name in set(sys.modules) - before:
-        if name.partition(".")[0] in ("g12_balance", "h14_hours"):
+        if name.partition(".")[0] in ("g12_balance", "h14_hours", "h41_parcels"):
             del sys.modules[name]
 
 
@@ -188,6 +190,36 @@ def test_every_key_of_a_service_stands_in_the_guide() -> None:
     known = code(GUIDE)
     for name in (*ServiceManifest.model_fields, "schemas"):
         assert f".{name}" in known, name
+
+
+def test_every_key_of_a_source_stands_in_the_guide() -> None:
+    known = code(GUIDE)
+    for name in SourceManifest.model_fields:
+        assert f".source.{name}" in known, name
+    text = GUIDE.read_text("utf-8").partition("### Sources")[2].partition("\n## ")[0]
+    for name in (*EventShape.model_fields, *SOURCE_CALL_ROOT, *SOURCE_ANSWER_ROOT, *EVENT_ROOT, ROWS, FAILING, REFUSED):
+        assert f"`{name}`" in text, name
+
+
+@pytest.mark.usefixtures("imported")
+async def test_the_sources_of_the_guide(server: Scripted, tmp_path: Path) -> None:
+    folder = files(tmp_path, "adapters/h41_parcels/manifest.yaml")
+    adapter = find_adapter(str(folder / "h41_parcels"))
+    changed = {"so": 7, "maThua": "17a", "luc": "01/07/2025 08:00:00"}
+    server.answer = always(json_answer({"danhSach": [changed], "cuoi": 7, "conNua": False}))
+    async with adapter.open_resources((LOCAL | {"NGSP_H41_LAND_URL": server.url}).get):
+        declared = await adapter.sources["H41/parcel-events/v1"].over(None)("6")
+    assert (declared.events[0].id, declared.events[0].data, declared.cursor) == ("7", {"parcel": "17a"}, "7")
+    assert server.asked[0].target == "/thayDoi?sau=6&toiDa=100"
+
+    manifest = folder / "h41_parcels" / "manifest.yaml"
+    manifest.write_text(re.sub(r"    source:.*|backend:.*?(?=services:)", "", manifest.read_text("utf-8"), flags=re.S))
+    files(tmp_path, "adapters/h41_parcels/adapter.py")
+    adapter = find_adapter(str(folder / "h41_parcels"))
+    async with adapter.open_resources() as resources:
+        found = await adapter.sources["H41/parcel-events/v1"].over(resources)("1")
+    assert [event.data["parcel"] for event in found.events] == ["17b", "21"]
+    assert (found.cursor, found.more) == ("3", False)
 
 
 def test_functions_kinds_outcomes_and_names_stand_in_the_guide() -> None:

@@ -155,7 +155,7 @@ async def test_gone_stops_the_subscription_until_its_owner_says_so(events: Event
 
 async def test_a_revoked_agreement_ends_what_was_never_taken(events: Events, receiver: Scripted) -> None:
     rig = events.rig
-    receiver.answer = always(raw("503 Later"))
+    receiver.answer = always(raw("429 Later"))
     document = {
         "consumer": "G22",
         "service": CHANGES,

@@ -15,6 +15,7 @@ import asyncpg
 
 from ngsp.local.kafka import LocalKafka
 from ngsp.local.postgres import LocalPostgres
+from tests.faults.events import BEHIND, EventLoad
 from tests.faults.load import Load, Told
 from tests.faults.reconcile import Account, open_work, reconcile
 from tests.support.installation import KAFKA, POSTGRES, ROOT, Installation, own_database
@@ -33,13 +34,15 @@ _DATABASE_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, Timeou
 
 @dataclass(slots=True)
 class Result:
-    """`in_flight`: open transactions at each kill. `account`: the reconciliation of everything so far."""
+    """`in_flight`: open transactions at each kill. `account`: the reconciliation of everything so far. `events`: how
+    many were acknowledged."""
 
     seed: int
     kills: Counter[str] = field(default_factory=Counter)
     in_flight: list[int] = field(default_factory=list)
     told: Told = field(default_factory=Told)
     account: Account = field(default_factory=Account)
+    events: int = 0
     seconds: float = 0.0
     settled_s: float = 0.0
 
@@ -51,7 +54,7 @@ class Result:
             f"seed {self.seed} (NGSP_SEED={self.seed} repeats it)\n"
             f"kills {self.kills.total()}: " + ", ".join(f"{kind} {n}" for kind, n in sorted(self.kills.items())) + "; "
             f"in flight at a kill {min(self.in_flight, default=0)} to {max(self.in_flight, default=0)}\n"
-            f"acknowledged {account.acknowledged} of {len(self.told.submissions)} submissions; "
+            f"acknowledged {account.acknowledged} of {len(self.told.submissions)} submissions; {self.events} events; "
             f"{account.transactions} transactions: {ends}; resolved {account.resolved}, repeated {account.repeated}\n"
             f"effects {account.effects}; answers: {answers}\n"
             f"{self.seconds:.0f} s, settled {self.settled_s:.1f} s after the last kill; faults {len(account.faults)}"
@@ -179,16 +182,21 @@ async def rampage(
     began = time.monotonic()
     chance = random.Random(f"{seed}/{name}")
     load, killer = Load(installation, seed, name=name), Killer(installation, chance)
-    running = asyncio.create_task(load.run())
+    events = EventLoad(installation, seed, name)
+    await events.open()
+    running = asyncio.gather(load.run(), events.run())
     try:
         await killer.run(victims(installation, kills, chance), say)
     finally:
         load.stop.set()
+        events.stop.set()
         await running
     quiet = time.monotonic()
     left = await until_settled(lambda: _open_or_projecting(installation))
     result = Result(seed, killer.kills, killer.in_flight, load.told)
     result.account = await reconcile(installation, load.told, ledger_url, notices)
+    result.events = await events.reconcile(result.account, ledger_url)
+    await events.close()
     if left:
         result.account.faults.insert(0, f"{left} transactions are still open after {SETTLE_TIMEOUT_S:.0f} s")
     result.seconds, result.settled_s = time.monotonic() - began, time.monotonic() - quiet
@@ -197,4 +205,5 @@ async def rampage(
 
 async def _open_or_projecting(installation: Installation) -> int:
     projecting = "SELECT count(*) FROM transactions WHERE state IN ('accepted', 'delivered')"
-    return await open_work(installation) + int(await installation.value(projecting))
+    behind = await installation.value(BEHIND)
+    return await open_work(installation) + int(await installation.value(projecting)) + int(behind)

@@ -45,6 +45,7 @@ QUICK: Mapping[str, str] = {
     "NGSP_DATABASE_POOL_SIZE": "4",
     "NGSP_KAFKA_PARTITIONS": "2",
     "NGSP_DRAIN_TIMEOUT_S": "15",
+    "NGSP_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
 }
 """Settings of the gateways that make what is waited for come soon; `settings` adds to them."""
 

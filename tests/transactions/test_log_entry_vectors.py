@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ngsp.access import own
 from ngsp.messages import ServiceKey
 from ngsp.registry.model import NO_AGREEMENT, Agreement, Grant, Schema, Service
 from ngsp.text import Text
@@ -97,6 +98,14 @@ TRIED_OUT = replace(
     agreement=replace(POPULATION.agreement, id=NO_AGREEMENT, version=0, legal_basis="", fields=("",)),
     sandbox=True,
 )
+SENT = _grant(
+    "G22/procedure-events/v1",
+    "0192f0c1-0000-7000-8000-000000000003",
+    "procedure-lookup",
+    ("/maThuTuc", "/hieuLucTu"),
+    "Nghị định số 63/2010/NĐ-CP",
+)
+PUBLISHED = Grant(SENT.service, own("G22", SENT.service.path, AT), "")
 CALL = {
     "client": "h41-portal",
     "consent": "urn:consent:17",
@@ -129,6 +138,15 @@ WRITTEN: dict[str, Row] = {
     ),
     "accepted, of the sandbox": SCRIBE.accepted(
         TX, AT, TRIED_OUT, "query", {**CALL, "sandbox": "1"}, AT + timedelta(seconds=5), 740, bytes(range(32)), b"",
+    ),
+    "accepted, of a publication": SCRIBE.accepted(
+        TX, AT, PUBLISHED, "publication", {"client": "g22-procedures", "member": "G22"}, AT, 512, bytes(range(32)), b"",
+    ),
+    "accepted, of a delivery": SCRIBE.accepted(
+        TX, AT, SENT, "delivery",
+        {"client": "h41-onestop", "event": "0193517b-8f00-7a11-9b22-0123456789ac", "member": "H41",
+         "subscription": "h41-procedure-changes"},
+        AT + timedelta(days=3), 480, bytes(range(32)), b"",
     ),
     "delivered": SCRIBE.delivered(TX, AT, 1),
     "succeeded": SCRIBE.ended(

@@ -31,6 +31,10 @@ async def resources() -> AsyncIterator[None]:
                 "CREATE TABLE IF NOT EXISTS lines"
                 " (tx text NOT NULL, dossier text NOT NULL, item text NOT NULL, before integer NOT NULL)"
             )
+            await connection.execute(
+                "CREATE TABLE IF NOT EXISTS taken"
+                " (tx text NOT NULL, event text NOT NULL, subject text NOT NULL, before integer NOT NULL)"
+            )
     finally:
         await connection.close()
     yield
@@ -63,3 +67,15 @@ async def post_in_order(request: Request) -> object:
     row = {"tx": request.id, "dossier": request.dossier, "item": asked["item"], "before": before}
     await connection.execute(text("INSERT INTO lines VALUES (:tx, :dossier, :item, :before)"), row)
     return {"tx": request.id, "item": asked["item"]}
+
+
+@adapter.service("take-event", "v1")
+async def take_event(request: Request) -> object:
+    """Writes down how many events of the subject were committed when this one was begun."""
+    event, connection = request.payload, request.transaction()
+    committed = text("SELECT count(*) FROM taken WHERE subject = :subject")
+    before = (await connection.execute(committed, {"subject": event["subject"]})).scalar_one()
+    await asyncio.sleep(event["data"]["delay_ms"] / 1000)
+    row = {"tx": request.id, "event": event["id"], "subject": event["subject"], "before": before}
+    await connection.execute(text("INSERT INTO taken VALUES (:tx, :event, :subject, :before)"), row)
+    return {"tx": request.id, "item": event["data"]["item"]}

@@ -2,9 +2,9 @@
 
     request ─▶ call (expressions) ─▶ back end ─▶ outcomes: which answer is what ─▶ reply (expressions)
 
-One breaker for the back end counts its failures, not its *no*. What a lost answer means depends on the service: where
-a repeat does nothing twice (a query; a submission whose id the provider honours) it is *unavailable* and may be asked
-again, elsewhere *unknown*.
+One breaker for the back end counts its failures, not its *no*, nor a *not yet* by a rule of the manifest. What a lost
+answer means depends on the service: where a repeat does nothing twice (a query; a submission whose id the provider
+honours) it is *unavailable* and may be asked again, elsewhere *unknown*.
 """
 
 from __future__ import annotations
@@ -57,6 +57,10 @@ _NO_RETRY = frozenset((TIMEOUT, LEFT_ALONE))
 
 
 log = structlog.get_logger(__name__)
+
+
+class _NotYet(Unavailable):
+    """The system is well and said so: by a rule of the manifest it is to be asked again."""
 
 
 class Answering(Part):
@@ -128,7 +132,7 @@ class Declared:
             except (Unavailable, Failed, Interrupted) as error:
                 if error.code in self.backend.patient_codes:
                     raise
-                if error.code != LEFT_ALONE:  # that it is left alone was said when it began
+                if error.code != LEFT_ALONE and not isinstance(error, _NotYet):  # left alone: said when that began
                     place, kind = self.service.service, type(error).__name__
                     log.warning("a back end failed", service=place, error=kind, code=error.code, transaction=request.id)
                 wait_s = self.backend.config.retry.wait_s * random.uniform(0.5, 1.5)
@@ -149,7 +153,7 @@ class Declared:
             try:
                 answer = await self._in_time(request, root, limit_s)
                 self._judge(answer, root)
-            except (RecordNotFound, Refused):
+            except (RecordNotFound, Refused, _NotYet):
                 permit.succeeded()
                 raise
             except (Unavailable, Failed, Interrupted) as error:
@@ -184,6 +188,8 @@ class Declared:
             found = decide(self.answers.outcomes, answered(answer, root))
         except MappingError:
             raise self._nonsense("off-contract") from None
+        if found and found[0] == "retry" and self.backend.works(answer):
+            raise _NotYet(found[1])
         kind, code = found or self.backend.judge(answer)
         if kind == "unknown":
             raise self._lost(code)

@@ -247,6 +247,38 @@ async def test_the_breaker_leaves_a_failing_system_alone(server: Scripted, tmp_p
     assert len(server.asked) == 3
 
 
+@pytest.mark.parametrize(
+    ("answer", "opens"),
+    [
+        (json_answer({"CHO": True}), False),
+        (json_answer({"CHO": True}, "404 Not Found"), False),
+        (json_answer({"CHO": True}, "401 Unauthorized"), True),
+        (json_answer({"CHO": True}, "429 Too Many Requests"), True),
+        (json_answer({"CHO": True}, "500 Internal Server Error"), True),
+        (json_answer({"CHO": True}, "503 Service Unavailable"), True),
+        (json_answer({}, "503 Service Unavailable"), True),
+    ],
+)
+async def test_a_not_yet_by_a_rule_is_no_failure_of_a_system_that_is_well(
+    server: Scripted, tmp_path: Path, answer: bytes, opens: bool
+) -> None:
+    backend = BACKEND + "breaker: {failures: 2, open_s: 600}\n"
+    server.answer = always(answer)
+    async with served(tmp_path, manifest(OUTCOMES, "submission", backend=backend), URL=server.url) as door:
+        replies = [await door.ask({}) for _ in range(4)]
+    assert {reply.status for reply in replies} == {"retry"}
+    assert ("backend-left-alone" in {reply.code for reply in replies}) == opens
+    assert len(server.asked) == (2 if opens else 4)
+
+
+async def test_a_not_yet_makes_good_what_failed_before(server: Scripted, tmp_path: Path) -> None:
+    backend = BACKEND + "breaker: {failures: 2, open_s: 600}\n"
+    broken, not_yet = json_answer({}, "500 Broken"), json_answer({"CHO": True})
+    server.answer = in_turn(broken, not_yet, broken, not_yet)
+    async with served(tmp_path, manifest(OUTCOMES, "submission", backend=backend), URL=server.url) as door:
+        assert [(await door.ask({})).code for _ in range(4)] == ["backend-status-500", "CHO"] * 2
+
+
 async def test_a_no_of_the_system_is_no_failure_of_it(server: Scripted, tmp_path: Path) -> None:
     backend = BACKEND + "breaker: {failures: 2, open_s: 600}\n"
     service = """

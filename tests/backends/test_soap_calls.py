@@ -197,6 +197,19 @@ async def test_faults_and_statuses_by_rule_and_without(
     assert (reply.status, reply.code, reply.body) == (status, code, b"")
 
 
+@pytest.mark.parametrize(("faultcode", "opens"), [("s:Client", False), ("s:Server", True), ("s:Server.Busy", True)])
+async def test_a_fault_that_says_not_yet_opens_no_breaker(
+    server: Scripted, folder: Path, faultcode: str, opens: bool
+) -> None:
+    """Unless it is one of the server's own."""
+    server.answer = always(fault(faultcode, "<detail><a><MaLoi>DANG_XU_LY</MaLoi></a></detail>"))
+    backend = BACKEND + "breaker: {failures: 2, open_s: 600}\n"
+    rule = "\noutcomes:\n  - {when: body.fault.detail.a.MaLoi == 'DANG_XU_LY', outcome: retry, code: DANG-XU-LY}"
+    async with served(folder, manifest(backend, ECHO + rule), URL=server.url) as door:
+        codes = [(await door.ask({"text": "a"})).code for _ in range(3)]
+    assert codes == (["DANG-XU-LY"] * 2 + ["backend-left-alone"] if opens else ["DANG-XU-LY"] * 3)
+
+
 @pytest.mark.parametrize(
     ("coding", "content_type", "declared"),
     [

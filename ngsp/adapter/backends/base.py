@@ -135,3 +135,7 @@ class Backend(ABC, Generic[SomeConfig, SomeCall]):
     def judge(self, answer: Answer) -> tuple[Kind, str]:
         """Outcome and code of an answer that no rule of the manifest speaks of."""
         return "ok", ""
+
+    def works(self, answer: Answer) -> bool:
+        """Whether an answer that a rule calls `retry` shows a system that is well and only not done yet."""
+        return True

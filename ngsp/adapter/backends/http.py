@@ -71,6 +71,11 @@ def judge_status(status: int) -> tuple[Kind, str]:
     return ("unknown" if status in (502, 504) else "failed"), code
 
 
+def works_by_status(status: int) -> bool:
+    """Whether a server that answers with this status is well: neither broken, nor overloaded, nor keeping us out."""
+    return status < 500 and status not in (401, 429)
+
+
 class HttpClient:
     """Connections to one server. `open` before use; it connects when it is asked."""
 

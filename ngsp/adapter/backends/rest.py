@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from ngsp.adapter.backends.authentication import FORM
 from ngsp.adapter.backends.base import Answer, Attempt, Backend, Operation
-from ngsp.adapter.backends.http import HttpClient, HttpConfig, Response, judge_status
+from ngsp.adapter.backends.http import HttpClient, HttpConfig, Response, judge_status, works_by_status
 from ngsp.adapter.definition import Failed
 from ngsp.adapter.manifest import ServiceManifest
 from ngsp.adapter.models import Part
@@ -125,6 +125,9 @@ class Rest(Backend[RestConfig, RestCall]):
 
     def judge(self, answer: Answer) -> tuple[Kind, str]:
         return judge_status(int(answer.status))
+
+    def works(self, answer: Answer) -> bool:
+        return works_by_status(int(answer.status))
 
     def _answer(self, response: Response) -> Answer:
         """The body as JSON. What is none is no body where the status is an error, and Failed where it is not."""

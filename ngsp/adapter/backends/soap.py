@@ -17,7 +17,7 @@ from zeep.wsse.username import UsernameToken
 
 from ngsp.adapter.backends import envelope
 from ngsp.adapter.backends.base import Answer, Attempt, Backend, Operation, Setting
-from ngsp.adapter.backends.http import HttpClient, HttpConfig, Response, judge_status
+from ngsp.adapter.backends.http import HttpClient, HttpConfig, Response, judge_status, works_by_status
 from ngsp.adapter.backends.wsdl import Wsdl
 from ngsp.adapter.backends.xsd import Read, Write, untyped_writer
 from ngsp.adapter.definition import Failed
@@ -30,6 +30,8 @@ from ngsp.text import Text, Wrong
 
 LARGEST_AT_ONCE_BYTES = 64 * 1024
 """A larger answer is read in a thread: it would hold up the event loop for more than some milliseconds."""
+_SERVER_S = frozenset(("Server", "Receiver"))
+"""Faults of the server's own (SOAP 1.1 §4.4.1, SOAP 1.2 §5.4.6); the others are answers about the request."""
 _NOT_LET_IN = frozenset(("FailedAuthentication", "FailedCheck", "InvalidSecurity", "InvalidSecurityToken"))
 """Fault codes of WS-Security (OASIS SOAP Message Security 1.1 §12): nothing was done, and an operator can mend it."""
 
@@ -227,6 +229,11 @@ class Soap(Backend[SoapConfig, SoapCall]):
         if isinstance(answer.status, str):
             return ("retry" if answer.status in _NOT_LET_IN else "failed"), f"backend-fault-{answer.status}"
         return judge_status(answer.status)
+
+    def works(self, answer: Answer) -> bool:
+        if isinstance(answer.status, str):
+            return answer.status.partition(".")[0] not in _SERVER_S and answer.status not in _NOT_LET_IN
+        return works_by_status(answer.status)
 
     def _message(self, call: SoapCall, written: Mapping[str, Any]) -> _Message:
         """`written`: the call as the manifest has it, checked against the WSDL before anything is sent."""

@@ -2,7 +2,8 @@
 
 A probe goes the way of a query, with a header that marks it and without a body; the runner answers it, and no function
 of the author, no inbox and none of the provider's records is touched (`ngsp/adapter/probing.py`). It is in the log as
-what it is: an entry of its own kind, under nobody's agreement, counted nowhere as a call.
+what it is, before it is sent and again before it is answered: entries of kinds of their own, under nobody's agreement,
+counted nowhere as a call.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Prober:
         """Asks one process of the adapter, by the topic of `service` (empty: its first), and waits `timeout_s` at most.
 
         422 where the adapter has no such service, 409 where no process is known to answer probes, 503 where the log or
-        the bus is away: nothing is sent then.
+        the bus is away: nothing is sent then. 503 too where it cannot be logged how it went.
         """
         path = _service(adapter, service)
         if trouble := self._log.writer.trouble():
@@ -64,14 +65,11 @@ class Prober:
         if trouble := self._asker.trouble():
             raise BusUnavailable(retry_after_s=2, reason=trouble)
         probed = Probed(uuid7(), path, what)
+        call = {"client": actor.client, "member": actor.member}
+        asked = {"adapter": adapter.id, "service": path, "what": what}
+        await self._log.probing(probed.id, call, asked)
         await self._ask(probed, timeout_s)
-        await self._log.probed(
-            probed.id,
-            {"client": actor.client, "member": actor.member},
-            {"adapter": adapter.id, "service": path, "what": what},
-            probed.code,
-            probed.timings_us,
-        )
+        await self._log.probed(probed.id, call, asked, probed.code, probed.timings_us)
         return probed
 
     async def _ask(self, probed: Probed, timeout_s: float) -> None:

@@ -20,7 +20,7 @@ from ngsp.registry.model import Grant
 
 VERSION: Final = 1
 
-ACCEPTED, DELIVERED, SUCCEEDED, REFUSED, FAILED, EXPIRED, UNKNOWN, RESOLVED, REPEATED, PROBED = range(1, 11)
+ACCEPTED, DELIVERED, SUCCEEDED, REFUSED, FAILED, EXPIRED, UNKNOWN, RESOLVED, REPEATED, PROBED, PROBING = range(1, 12)
 KINDS: Final[dict[int, str]] = {
     ACCEPTED: "accepted",
     DELIVERED: "delivered",
@@ -32,6 +32,7 @@ KINDS: Final[dict[int, str]] = {
     RESOLVED: "resolved",
     REPEATED: "repeated",
     PROBED: "probed",
+    PROBING: "probing",
 }
 TERMINAL: Final = frozenset((SUCCEEDED, REFUSED, FAILED, EXPIRED, UNKNOWN))
 
@@ -144,6 +145,10 @@ class Scribe:
     def delivered(self, tx: str, at: datetime, attempt: int) -> Row:
         return self._entry(DELIVERED, tx, at, {"attempt": attempt})
 
+    def probing(self, tx: str, at: datetime, call: dict[str, str], probe: dict[str, str]) -> Row:
+        """An operator's probe, which is no transaction, before it is sent. `probe`: adapter, service, what is asked."""
+        return self._entry(PROBING, tx, at, {"call": call, "probe": probe})
+
     def probed(
         self,
         tx: str,
@@ -153,7 +158,7 @@ class Scribe:
         outcome: dict[str, Any],
         timings_us: dict[str, int],
     ) -> Row:
-        """An operator's probe, which is no transaction. `probe`: adapter, service, and what was asked."""
+        """How it went."""
         members = {"call": call, "outcome": outcome, "probe": probe, "timings_us": timings_us}
         return self._entry(PROBED, tx, at, members)
 

@@ -251,10 +251,14 @@ class TransactionLog:
         row = self._scribe.delivered(tx, entry.now(), attempt)
         await self._writer.submit(Write((row,), extras=Extras(delivered=tx, once=(tx, "delivered"))))
 
+    async def probing(self, id: str, call: dict[str, str], probe: dict[str, str]) -> None:
+        """MUST return only when it is durable that this probe is about to be sent. LogUnavailable where it is not."""
+        await self._writer.submit(Write((self._scribe.probing(id, entry.now(), call, probe),)))
+
     async def probed(
         self, id: str, call: dict[str, str], probe: dict[str, str], code: str, timings_us: dict[str, int]
     ) -> None:
-        """A probe as it went; `code`: why it was not answered well, empty where it was."""
+        """A probe as it went, durably; `code`: why it was not answered well, empty where it was."""
         outcome: dict[str, str | int] = {"class": "probe", "code": code} if code else {"status": 200}
         row = self._scribe.probed(id, entry.now(), call, probe, outcome, timings_us)
         await self._writer.submit(Write((row,)))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ import ngsp
 from ngsp.bus.base import Message
 from ngsp.bus.embedded import EmbeddedBus
 from ngsp.messages import uuid7
+from tests.exchange.test_limits import log_blocked
 from tests.support.gateway import Rig
 from tests.support.problems import problem
 from tests.support.waiting import until
@@ -49,9 +51,10 @@ async def test_a_probe_comes_back_and_is_in_the_log_as_what_it_is(rig: Rig, hear
     assert set(timings) == {"sent", "adapter", "bus", "total"}
     assert 0 <= timings["sent"] <= timings["total"] and timings["bus"] <= timings["total"] < 5_000
     assert rig.provider.seen == [], "no function of the author was called"
-    (entry,) = await rig.entries(found["id"])
-    assert (entry["kind"], entry["call"]) == ("probed", {"client": "operator", "member": "G22"})
-    assert entry["probe"] == {"adapter": "h41-tests", "service": LOOK_UP, "what": "adapter"}
+    before, entry = await rig.entries(found["id"])
+    assert (before["kind"], entry["kind"]) == ("probing", "probed")
+    assert before["call"] == entry["call"] == {"client": "operator", "member": "G22"}
+    assert before["probe"] == entry["probe"] == {"adapter": "h41-tests", "service": LOOK_UP, "what": "adapter"}
     assert entry["outcome"] == {"status": 200} and entry["timings_us"]["total"] == round(timings["total"] * 1000)
     assert (await rig.call()).status_code == 200
 
@@ -103,9 +106,64 @@ async def test_no_answer_ends_in_time(rig: Rig, heard: None, monkeypatch: pytest
     assert (answer.status_code, found["outcome"], found["code"]) == (200, "no-answer", "no-answer")
     assert found["build"] is None and set(found["timings_ms"]) == {"sent", "total"}
     assert 200 <= found["timings_ms"]["total"] < 5_000
-    (entry,) = await rig.entries(found["id"])
+    _, entry = await rig.entries(found["id"])
     assert entry["outcome"] == {"class": "probe", "code": "no-answer"}
     assert len(held) == 1 and held[0].value == b""
+
+
+@asynccontextmanager
+async def each_probe(before: Callable[[str], Awaitable[None]]) -> AsyncIterator[list[str]]:
+    """Awaits `before` with a probe's id when it is about to be on the bus; which there were."""
+    sent: list[str] = []
+    post = EmbeddedBus.post
+
+    async def noted(self: EmbeddedBus, topic: str, headers: Any, body: bytes) -> Any:
+        found = dict(headers)
+        if found.get("ngsp-probe") and found.get("ngsp-reply-to"):
+            sent.append(found["ngsp-id"].decode())
+            await before(sent[-1])
+        return await post(self, topic, headers, body)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(EmbeddedBus, "post", noted)
+        yield sent
+
+
+async def test_a_probe_is_in_the_log_before_it_is_sent_and_before_it_is_answered(rig: Rig, heard: None) -> None:
+    """A gateway that is killed in between leaves what it had sent in the log."""
+    kinds: list[list[str]] = []
+
+    async def look(id: str) -> None:
+        kinds.append(await rig.kinds(id))
+
+    async with each_probe(look) as sent:
+        found = (await probe(rig)).json()
+    assert (sent, kinds) == ([found["id"]], [["probing"]])
+    assert await rig.kinds(found["id"]) == ["probing", "probed"]
+
+
+@pytest.mark.parametrize("when", ["before it is sent", "before it is answered"])
+async def test_a_log_that_cannot_be_written_is_503(
+    rig: Rig, heard: None, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    monkeypatch.setattr(rig.parts.prober._log.writer, "_timeout_s", 0.5)
+    async with AsyncExitStack() as stack:
+
+        async def block(id: str = "") -> None:
+            await stack.enter_async_context(log_blocked(rig))
+
+        if when == "before it is sent":
+            await block()
+        async with each_probe(block) as sent:
+            problem(await probe(rig), 503, "log-unavailable")
+    assert len(sent) == (when == "before it is answered")
+
+    async def answered() -> bool:
+        return (await probe(rig)).status_code == 200
+
+    await until(answered, "the log to be written again")
+    for id in sent:
+        assert await rig.kinds(id) in (["probing"], ["probing", "probed"]), "told to nobody, whether stored or not"
 
 
 async def test_an_adapter_that_did_not_say_so_is_not_probed(rig: Rig) -> None:

@@ -167,6 +167,10 @@ WRITTEN: dict[str, Row] = {
     "expired": SCRIBE.ended(entry.EXPIRED, TX, AT, {"class": "deadline", "code": "expired", "status": 504}),
     "unknown": SCRIBE.ended(entry.UNKNOWN, TX, AT, dict(FAILED)),
     "resolved": SCRIBE.ended(entry.RESOLVED, TX, AT, dict(RESOLVED), (2, bytes(32))),
+    "probing": SCRIBE.probing(
+        TX, AT, {"client": "operator", "member": "G22"},
+        {"adapter": "c06-population", "service": "G01.01/population-lookup/v1", "what": "backend"},
+    ),
     "probed": SCRIBE.probed(
         TX, AT, {"client": "operator", "member": "G22"},
         {"adapter": "c06-population", "service": "G01.01/population-lookup/v1", "what": "backend"}, {"status": 200},

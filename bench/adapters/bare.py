@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import uvloop
 from aiokafka import AIOKafkaConsumer
 
 from bench.adapters.runner import REQUEST_TOPIC
-from bench.child import Parent, quiet_gc
-from bench.floor.adapter import REPLY
-from bench.floor.kafka import GETMANY_TIMEOUT_MS, check_delivery, start_producer
+from bench.child import Parent
+from bench.floor.echo import REPLY, echo
+from bench.floor.kafka import start_producer
 
 
 async def serve() -> None:
@@ -22,23 +23,11 @@ async def serve() -> None:
     )
     await consumer.start()
 
-    async def echo() -> None:
-        while True:
-            for messages in (await consumer.getmany(timeout_ms=GETMANY_TIMEOUT_MS)).values():
-                for message in messages:
-                    headers = dict(message.headers)
-                    topic = headers["ngsp-reply-to"].decode()
-                    delivery = await producer.send(topic, REPLY, headers=[("ngsp-id", headers["ngsp-id"])])
-                    delivery.add_done_callback(check_delivery)
+    def send(message: Any) -> Any:
+        headers = dict(message.headers)
+        return producer.send(headers["ngsp-reply-to"].decode(), REPLY, headers=[("ngsp-id", headers["ngsp-id"])])
 
-    async with asyncio.TaskGroup() as group:
-        echoing = group.create_task(echo())
-        quiet_gc()
-        parent.say_ready()
-        await parent.wait_for_end()
-        echoing.cancel()
-    await consumer.stop()
-    await producer.stop()
+    await echo(parent, consumer, producer, send)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
+from typing import Any
 
 import uvloop
 
-from bench.child import Parent, quiet_gc
-from bench.floor.kafka import GETMANY_TIMEOUT_MS, check_delivery, start_consumer, start_producer
-
-REPLY = json.dumps({"status": "found", "citizen": {"id": "900000000001", "note": "r" * 940}}).encode()
+from bench.child import Parent
+from bench.floor.echo import REPLY, echo
+from bench.floor.kafka import start_consumer, start_producer
 
 
 async def serve() -> None:
@@ -19,21 +18,10 @@ async def serve() -> None:
     producer = await start_producer(bootstrap)
     consumer = await start_consumer(bootstrap, parent.settings["request_topic"])
 
-    async def echo() -> None:
-        while True:
-            for messages in (await consumer.getmany(timeout_ms=GETMANY_TIMEOUT_MS)).values():
-                for message in messages:
-                    delivery = await producer.send(reply_topic, REPLY, partition=0, headers=list(message.headers))
-                    delivery.add_done_callback(check_delivery)
+    def send(message: Any) -> Any:
+        return producer.send(reply_topic, REPLY, partition=0, headers=list(message.headers))
 
-    async with asyncio.TaskGroup() as group:
-        echoing = group.create_task(echo())
-        quiet_gc()
-        parent.say_ready()
-        await parent.wait_for_end()
-        echoing.cancel()
-    await consumer.stop()
-    await producer.stop()
+    await echo(parent, consumer, producer, send)
 
 
 if __name__ == "__main__":

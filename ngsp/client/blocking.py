@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,13 +11,11 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from ngsp.client.calls import Defaults, Options, Prepared, Reply, Submission
-from ngsp.client.core import Core
-from ngsp.client.credentials import Credentials
+from ngsp.client.calls import Options, Prepared, Reply, Submission
+from ngsp.client.common import Common
 from ngsp.client.errors import CallError, ConnectionLost
 from ngsp.client.following import Event, Filters, Page, Transaction
 from ngsp.client.publishing import NewEvent, Published
-from ngsp.client.repeating import Retry
 from ngsp.client.wire import (
     GRACE_S,
     MOST_ANSWER_BYTES,
@@ -42,7 +39,7 @@ from ngsp.text import Language
 T = TypeVar("T")
 
 
-class Client:
+class Client(Common[httpx.Client]):
     """A client (hệ thống của cơ quan) that calls services.
 
     `base_url`: of the gateway. `issuer`: what assertions name as their audience, where that is another address.
@@ -53,36 +50,8 @@ class Client:
     Every method raises a `CallError`; what is harmless to repeat has been repeated by then.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        credentials: Credentials,
-        *,
-        issuer: str = "",
-        scope: str = "",
-        language: Language = "vi",
-        retry: Retry | None = None,
-        sandbox: bool = False,
-        http: httpx.Client | None = None,
-        **defaults: Unpack[Defaults],
-    ) -> None:
-        base_url = base_url.rstrip("/")
-        self._core = Core(
-            credentials,
-            issuer=issuer or base_url,
-            scope=scope,
-            language=language,
-            retry=retry,
-            sandbox=sandbox,
-            defaults=defaults,
-        )
+    def _drive(self, base_url: str, http: httpx.Client | None, language: Language) -> None:
         self._driver = _Driver(base_url, http, language)
-
-    def having(self, **defaults: Unpack[Defaults]) -> Self:
-        """The same client with further defaults; connections and token are shared, and closed together."""
-        found = copy.copy(self)
-        found._core = self._core.having(defaults)
-        return found
 
     def close(self) -> None:
         self._driver.close()
@@ -103,10 +72,6 @@ class Client:
         Made with a key of its own where `key` is not given; it is in the result, and in a `CallError`.
         """
         return self._driver.run(self._core.submit(service, payload, options))
-
-    def prepare(self, service: str, payload: object, **options: Unpack[Options]) -> Prepared:
-        """A submission with its key, not yet sent: for programs that keep both before they `send` it."""
-        return self._core.prepare(service, payload, options)
 
     def send(self, prepared: Prepared) -> Submission:
         """Sends what was prepared; as often as you like, it is done once."""

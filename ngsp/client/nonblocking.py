@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
@@ -11,13 +10,11 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from ngsp.client.calls import Defaults, Options, Prepared, Reply, Submission
-from ngsp.client.core import Core
-from ngsp.client.credentials import Credentials
+from ngsp.client.calls import Options, Prepared, Reply, Submission
+from ngsp.client.common import Common
 from ngsp.client.errors import CallError, ConnectionLost
 from ngsp.client.following import Event, Filters, Page, Transaction
 from ngsp.client.publishing import NewEvent, Published
-from ngsp.client.repeating import Retry
 from ngsp.client.wire import (
     GRACE_S,
     MOST_ANSWER_BYTES,
@@ -41,38 +38,11 @@ from ngsp.text import Language
 T = TypeVar("T")
 
 
-class AsyncClient:
+class AsyncClient(Common[httpx.AsyncClient]):
     """As `Client`, for asyncio; `http`: an `httpx.AsyncClient`. Belongs to one event loop. No call logs anything."""
 
-    def __init__(
-        self,
-        base_url: str,
-        credentials: Credentials,
-        *,
-        issuer: str = "",
-        scope: str = "",
-        language: Language = "vi",
-        retry: Retry | None = None,
-        sandbox: bool = False,
-        http: httpx.AsyncClient | None = None,
-        **defaults: Unpack[Defaults],
-    ) -> None:
-        base_url = base_url.rstrip("/")
-        self._core = Core(
-            credentials,
-            issuer=issuer or base_url,
-            scope=scope,
-            language=language,
-            retry=retry,
-            sandbox=sandbox,
-            defaults=defaults,
-        )
+    def _drive(self, base_url: str, http: httpx.AsyncClient | None, language: Language) -> None:
         self._driver = _Driver(base_url, http, language)
-
-    def having(self, **defaults: Unpack[Defaults]) -> Self:
-        found = copy.copy(self)
-        found._core = self._core.having(defaults)
-        return found
 
     async def close(self) -> None:
         await self._driver.close()
@@ -90,9 +60,6 @@ class AsyncClient:
 
     async def submit(self, service: str, payload: object, **options: Unpack[Options]) -> Submission:
         return await self._driver.run(self._core.submit(service, payload, options))
-
-    def prepare(self, service: str, payload: object, **options: Unpack[Options]) -> Prepared:
-        return self._core.prepare(service, payload, options)
 
     async def send(self, prepared: Prepared) -> Submission:
         return await self._driver.run(self._core.send(prepared))

@@ -34,13 +34,13 @@ from ngsp.errors import (
 from ngsp.identity.model import Caller
 from ngsp.identity.tokens import Tokens, UnknownKey
 from ngsp.messages import ServiceKey, TransactionMode, call_headers
+from ngsp.metrics import Metrics
 from ngsp.quota import Quotas
 from ngsp.registry.model import Client, Grant, Service, Snapshot
 from ngsp.registry.store import Registry
 from ngsp.repeats import Repeats
 from ngsp.sandbox import rehearse
 from ngsp.strictjson import parse
-from ngsp.telemetry import Metrics
 from ngsp.text import Text
 from ngsp.transactions import entry
 from ngsp.transactions.log import TransactionLog, trace_id

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from ngsp.bus import Bus
 from ngsp.gate import Gate
+from ngsp.metrics import Metrics
 from ngsp.registry.store import Registry
-from ngsp.telemetry import Metrics
 from ngsp.transactions.writer import LogWriter
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from ngsp.config import Settings
 from ngsp.database import check_durability, connect, engine, migrate, pool
 from ngsp.identity.secrets import hash_secret
 from ngsp.identity.tokens import Tokens
+from ngsp.metrics import Metrics
 from ngsp.registry.store import Registry
-from ngsp.telemetry import Metrics
 from ngsp.topics import all_topics, make_bus, reply_topic
 from ngsp.transactions import entry, partitions
 from ngsp.transactions.gateways import Presence, Registration, register

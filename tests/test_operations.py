@@ -22,9 +22,9 @@ from ngsp.api.server import running
 from ngsp.database import migrate
 from ngsp.errors import LogUnavailable
 from ngsp.local.postgres import LocalPostgres
+from ngsp.metrics import Metrics
 from ngsp.quota import Quotas
 from ngsp.registry.model import Agreement
-from ngsp.telemetry import Metrics
 from ngsp.transactions.gateways import DATABASE_TROUBLE
 
 if TYPE_CHECKING:

@@ -40,11 +40,11 @@ from ngsp.identity.partners import HEADER, Partners, are_of
 from ngsp.identity.tokens import Tokens
 from ngsp.mapping import MappingError
 from ngsp.messages import uuid7
+from ngsp.metrics import Metrics
 from ngsp.refusals import Refusals
 from ngsp.registry.model import Service, Snapshot
 from ngsp.registry.routes import CompatibleRoute, Found
 from ngsp.registry.store import Registry
-from ngsp.telemetry import Metrics
 from ngsp.text import Text
 from ngsp.transactions import entry
 

@@ -30,8 +30,8 @@ from ngsp.errors import (
 from ngsp.exchange import Answer, Call, Exchange
 from ngsp.gate import Gate
 from ngsp.messages import IDENTIFIER, TRACEPARENT, uuid7
+from ngsp.metrics import Metrics
 from ngsp.refusals import Refusals
-from ngsp.telemetry import Metrics
 from ngsp.text import Language, Text, language_of
 
 PREFIX = "/v1/services/"

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from ngsp.events.publishing import Publisher
     from ngsp.gate import Gate
     from ngsp.identity.tokens import Tokens
+    from ngsp.metrics import Metrics
     from ngsp.probing import Prober
     from ngsp.refusals import Refusals
     from ngsp.registry.store import Registry
-    from ngsp.telemetry import Metrics
     from ngsp.transactions.find import Finder
     from ngsp.transactions.statistics import Statistics
 

@@ -16,8 +16,8 @@ from ngsp.api.edge import TurnedAway
 from ngsp.api.problems import new_instance, render, retry_after_s
 from ngsp.errors import ERRORS, NgspError
 from ngsp.gate import Gate
+from ngsp.metrics import Metrics
 from ngsp.refusals import Refusals
-from ngsp.telemetry import Metrics
 from ngsp.text import Language, language_of
 
 WINDOW_S = 1.0

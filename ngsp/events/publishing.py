@@ -12,10 +12,10 @@ from ngsp.errors import BodyTooLarge, KeyExpired, NgspError, ReplyErased
 from ngsp.events.cloudevents import CloudEvent, read
 from ngsp.exchange import harmless
 from ngsp.messages import uuid7
+from ngsp.metrics import Metrics
 from ngsp.registry.model import Client, Grant
 from ngsp.registry.store import Registry
 from ngsp.repeats import Repeats
-from ngsp.telemetry import Metrics
 from ngsp.transactions import entry
 from ngsp.transactions.log import TransactionLog, trace_id
 from ngsp.transactions.work import Published, Transaction

@@ -13,7 +13,8 @@ from typing import Any, Final, Literal
 import orjson
 
 from ngsp.errors import Fault
-from ngsp.registry.inclusion import Finding, findings
+from ngsp.registry.inclusion import findings
+from ngsp.registry.inclusion_findings import Finding
 from ngsp.registry.pointers import resolve
 from ngsp.registry.schema_parts import TooMuch
 from ngsp.registry.schemas import Path

@@ -24,10 +24,11 @@ A pair of places that comes again deeper inside a value is taken to hold, becaus
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from ngsp.registry.inclusion_bounds import BOUNDS
+from ngsp.registry.inclusion_findings import Check, Finding, Pair, Pairs
 from ngsp.registry.pointers import matches
 from ngsp.registry.schema_parts import (
     KIND_NODES,
@@ -42,7 +43,6 @@ from ngsp.registry.schema_parts import (
     disjoint,
     kinds_of,
     same,
-    same_value,
 )
 from ngsp.registry.schemas import Path
 
@@ -51,38 +51,7 @@ MOST_LOOKS: Final = 200_000
 _MOST_SPLITS: Final = 3
 _WITH_ANOTHER: Final = frozenset(("then", "else", "minContains", "maxContains"))
 """Words that mean nothing but beside another one, which is looked at."""
-_AT_LEAST: Final = {"minLength": "string", "minItems": "array", "minProperties": "object"}
-_AT_MOST: Final = {"maxLength": "string", "maxItems": "array", "maxProperties": "object"}
-_BOUNDS: Final = frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"))
-_Pairs = frozenset[tuple[frozenset[object], object]]
 _Holds = Callable[[Parts], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What does not follow: what `word` of the wider schema asks. `told`: the names, kinds or values that it excludes.
-
-    `narrower`, `wider`: the places in both documents that were compared.
-    """
-
-    word: str
-    narrower: Path
-    wider: Path
-    told: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    """What holds for a value, and the schema that should follow from it. `at`: its place in the narrower document."""
-
-    parts: Parts
-    wider: Node
-    at: Path
-    assumed: _Pairs
-
-    def finding(self, word: str, *told: Any) -> Finding:
-        at = next((node.path for node in self.parts.maps if word in node.schema), self.at)
-        return Finding(word, at, self.wider.path, told)
 
 
 def findings(narrower: Any, wider: Any) -> list[Finding]:
@@ -92,14 +61,14 @@ def findings(narrower: Any, wider: Any) -> list[Finding]:
     return list(_within(Parts.of((mine,)), other, (), frozenset()))
 
 
-def _within(parts: Parts, wider: Node, at: Path, assumed: _Pairs) -> Iterator[Finding]:
+def _within(parts: Parts, wider: Node, at: Path, assumed: Pairs) -> Iterator[Finding]:
     """`at`: the place in the narrower document where none of the parts has one."""
     wider.document.budget.spend()
     at = next((node.path for node in parts.nodes if node.document not in _KIND_DOCUMENTS), at)
     key = (parts.key, wider.key)
     if wider.schema is True or not parts.kinds or key in assumed:
         return
-    pair = _Pair(parts, wider, at, assumed | {key})
+    pair = Pair(parts, wider, at, assumed | {key})
     if wider.schema is False:
         yield pair.finding("", *sorted(parts.kinds))
     elif parts.values is not None:
@@ -113,10 +82,9 @@ def _within(parts: Parts, wider: Node, at: Path, assumed: _Pairs) -> Iterator[Fi
 
 
 _KIND_DOCUMENTS: Final = frozenset(node.document for node in KIND_NODES.values())
-_Check = Callable[[_Pair, str, Any], Iterable[Finding]]
 
 
-def _below(pair: _Pair, parts: Parts, wider: Node, *steps: str | int) -> Iterator[Finding]:
+def _below(pair: Pair, parts: Parts, wider: Node, *steps: str | int) -> Iterator[Finding]:
     """The same question a step inside the value. `steps`: where that would stand in the narrower document."""
     return _within(parts, wider, (*pair.at, *steps), pair.assumed)
 
@@ -124,25 +92,25 @@ def _below(pair: _Pair, parts: Parts, wider: Node, *steps: str | int) -> Iterato
 # --- any kind of value ----------------------------------------------------------------------------------------------
 
 
-def _ref(pair: _Pair, _: str, reference: str) -> Iterator[Finding]:
+def _ref(pair: Pair, _: str, reference: str) -> Iterator[Finding]:
     return _within(pair.parts, pair.wider.document.named(reference), pair.at, pair.assumed)
 
 
-def _all_of(pair: _Pair, word: str, _: Any) -> Iterator[Finding]:
+def _all_of(pair: Pair, word: str, _: Any) -> Iterator[Finding]:
     for branch in branches(pair.wider, word):
         yield from _within(pair.parts, branch, pair.at, pair.assumed)
 
 
-def _type(pair: _Pair, word: str, stated: Any) -> Iterator[Finding]:
+def _type(pair: Pair, word: str, stated: Any) -> Iterator[Finding]:
     if more := pair.parts.kinds - kinds_of(stated):
         yield pair.finding(word, *sorted(more))
 
 
-def _enum(pair: _Pair, word: str, _: Any) -> Iterator[Finding]:
+def _enum(pair: Pair, word: str, _: Any) -> Iterator[Finding]:
     yield pair.finding(word)  # of what cannot be counted there is more than any list holds
 
 
-def _any_of(pair: _Pair, word: str, _: Any) -> Iterator[Finding]:
+def _any_of(pair: Pair, word: str, _: Any) -> Iterator[Finding]:
     def holds(parts: Parts) -> bool:
         return any(_proven(pair, parts, branch) for branch in branches(pair.wider, word))
 
@@ -150,7 +118,7 @@ def _any_of(pair: _Pair, word: str, _: Any) -> Iterator[Finding]:
         yield pair.finding(word)
 
 
-def _one_of(pair: _Pair, word: str, _: Any) -> Iterator[Finding]:
+def _one_of(pair: Pair, word: str, _: Any) -> Iterator[Finding]:
     choices = list(branches(pair.wider, word))
 
     def holds(parts: Parts) -> bool:
@@ -164,31 +132,31 @@ def _one_of(pair: _Pair, word: str, _: Any) -> Iterator[Finding]:
         yield pair.finding(word)
 
 
-def _not(pair: _Pair, word: str, _: Any) -> Iterator[Finding]:
+def _not(pair: Pair, word: str, _: Any) -> Iterator[Finding]:
     excluded = Parts.of((pair.wider.below(word),))
     if not (_has_same(pair, word) or _in_every_case(pair.parts, lambda parts: disjoint(parts, excluded))):
         yield pair.finding(word)
 
 
-def _if(pair: _Pair, word: str, _: Any) -> Iterator[Finding]:
+def _if(pair: Pair, word: str, _: Any) -> Iterator[Finding]:
     asked = [name for name in ("then", "else") if name in pair.wider.schema]
     either = all(_proven(pair, pair.parts, pair.wider.below(name)) for name in asked)
     if not (either or _has_same(pair, word, "then", "else")):
         yield pair.finding(word)
 
 
-def _unevaluated(pair: _Pair, word: str, stated: Any) -> Iterator[Finding]:
+def _unevaluated(pair: Pair, word: str, stated: Any) -> Iterator[Finding]:
     """What it asks hangs on all words beside it: only a schema that is the same as a whole promises it."""
     if stated not in (True, {}):
         yield pair.finding(word)
 
 
-def _equal(pair: _Pair, word: str, _: Any) -> Iterator[Finding]:
+def _equal(pair: Pair, word: str, _: Any) -> Iterator[Finding]:
     if not _has_same(pair, word):
         yield pair.finding(word)
 
 
-def _proven(pair: _Pair, parts: Parts, wider: Node) -> bool:
+def _proven(pair: Pair, parts: Parts, wider: Node) -> bool:
     return next(_within(parts, wider, pair.at, pair.assumed), None) is None
 
 
@@ -213,7 +181,7 @@ def _cases(parts: Parts) -> Iterator[list[Node]]:
         yield [KIND_NODES[kind] for kind in sorted(kinds)]
 
 
-def _has_same(pair: _Pair, word: str, *beside: str) -> bool:
+def _has_same(pair: Pair, word: str, *beside: str) -> bool:
     """Whether a part has the very same under `word` (and under the words beside it)."""
     return any(
         all(
@@ -233,12 +201,12 @@ def _same_under(one: Node, other: Node, word: str) -> bool:
 # --- objects --------------------------------------------------------------------------------------------------------
 
 
-def _required(pair: _Pair, word: str, names: list[str]) -> Iterator[Finding]:
+def _required(pair: Pair, word: str, names: list[str]) -> Iterator[Finding]:
     if "object" in pair.parts.kinds and (missing := [name for name in names if name not in pair.parts.required]):
         yield pair.finding(word, *missing)
 
 
-def _dependent_required(pair: _Pair, word: str, stated: dict[str, list[str]]) -> Iterator[Finding]:
+def _dependent_required(pair: Pair, word: str, stated: dict[str, list[str]]) -> Iterator[Finding]:
     if "object" not in pair.parts.kinds:
         return
     for name, needed in stated.items():
@@ -249,13 +217,13 @@ def _dependent_required(pair: _Pair, word: str, stated: dict[str, list[str]]) ->
             yield pair.finding(word, *missing)
 
 
-def _properties(pair: _Pair, word: str, stated: dict[str, Any]) -> Iterator[Finding]:
+def _properties(pair: Pair, word: str, stated: dict[str, Any]) -> Iterator[Finding]:
     if "object" in pair.parts.kinds:
         for name in stated:
             yield from _below(pair, pair.parts.at_property(name), pair.wider.below(word, name), "properties", name)
 
 
-def _pattern_properties(pair: _Pair, word: str, stated: dict[str, Any]) -> Iterator[Finding]:
+def _pattern_properties(pair: Pair, word: str, stated: dict[str, Any]) -> Iterator[Finding]:
     if "object" not in pair.parts.kinds:
         return
     for pattern in stated:
@@ -266,7 +234,7 @@ def _pattern_properties(pair: _Pair, word: str, stated: dict[str, Any]) -> Itera
         yield from _below(pair, pair.parts.at_pattern(pattern), wider, "patternProperties", pattern)
 
 
-def _additional(pair: _Pair, word: str, _: Any) -> Iterator[Finding]:
+def _additional(pair: Pair, word: str, _: Any) -> Iterator[Finding]:
     """The names that the wider schema does not speak of: those the parts speak of, their patterns, and all others."""
     if "object" not in pair.parts.kinds:
         return
@@ -289,7 +257,7 @@ def _additional(pair: _Pair, word: str, _: Any) -> Iterator[Finding]:
         yield from _below(pair, elsewhere, wider, word)
 
 
-def _property_names(pair: _Pair, word: str, _: Any) -> Iterator[Finding]:
+def _property_names(pair: Pair, word: str, _: Any) -> Iterator[Finding]:
     if "object" not in pair.parts.kinds:
         return
     wider = pair.wider.below(word)
@@ -304,14 +272,14 @@ def _property_names(pair: _Pair, word: str, _: Any) -> Iterator[Finding]:
 # --- arrays ---------------------------------------------------------------------------------------------------------
 
 
-def _prefix_items(pair: _Pair, word: str, stated: list[Any]) -> Iterator[Finding]:
+def _prefix_items(pair: Pair, word: str, stated: list[Any]) -> Iterator[Finding]:
     if "array" in pair.parts.kinds:
         for index, _ in enumerate(stated):
             if index < pair.parts.at_most("maxItems"):
                 yield from _below(pair, pair.parts.at_item(index), pair.wider.below(word, index), word, index)
 
 
-def _items(pair: _Pair, word: str, _: Any) -> Iterator[Finding]:
+def _items(pair: Pair, word: str, _: Any) -> Iterator[Finding]:
     if "array" not in pair.parts.kinds:
         return
     begin = len(pair.wider.schema.get("prefixItems", ()))
@@ -320,61 +288,18 @@ def _items(pair: _Pair, word: str, _: Any) -> Iterator[Finding]:
             yield from _below(pair, pair.parts.at_item(index), pair.wider.below(word), word)
 
 
-def _unique(pair: _Pair, word: str, stated: bool) -> Iterator[Finding]:
+def _unique(pair: Pair, word: str, stated: bool) -> Iterator[Finding]:
     known = any(pair.parts.all_of(word)) or pair.parts.at_most("maxItems") <= 1
     if stated and "array" in pair.parts.kinds and not known:
         yield pair.finding(word)
 
 
-def _contains(pair: _Pair, word: str, _: Any) -> Iterator[Finding]:
+def _contains(pair: Pair, word: str, _: Any) -> Iterator[Finding]:
     if "array" in pair.parts.kinds and not _has_same(pair, word, "minContains", "maxContains"):
         yield pair.finding(word)
 
 
-# --- bounds, strings ------------------------------------------------------------------------------------------------
-
-
-def _at_least(pair: _Pair, word: str, least: float) -> Iterator[Finding]:
-    known = pair.parts.at_least(word)
-    if word == "minProperties":
-        known = max(known, len(pair.parts.required))
-    if _AT_LEAST[word] in pair.parts.kinds and known < least:
-        yield pair.finding(word)
-
-
-def _at_most(pair: _Pair, word: str, most: float) -> Iterator[Finding]:
-    known = pair.parts.at_most(word)
-    if word == "maxProperties" and pair.parts.closed:
-        known = min(known, len(pair.parts.names))
-    if _AT_MOST[word] in pair.parts.kinds and known > most:
-        yield pair.finding(word)
-
-
-def _bound(pair: _Pair, word: str, stated: float) -> Iterator[Finding]:
-    if not pair.parts.kinds & NUMBERS:
-        return
-    lower = word in ("minimum", "exclusiveMinimum")
-    known, excluded = pair.parts.lowest if lower else pair.parts.highest
-    inside = known > stated if lower else known < stated
-    if not (inside or (known == stated and (excluded or not word.startswith("exclusive")))):
-        yield pair.finding(word)
-
-
-def _multiple(pair: _Pair, word: str, stated: float) -> Iterator[Finding]:
-    if not pair.parts.kinds & NUMBERS:
-        return
-    found = pair.parts.all_of(word)
-    whole = isinstance(stated, int) and any(isinstance(known, int) and known % stated == 0 for known in found)
-    if not (whole or stated in found or (stated == 1 and "fraction" not in pair.parts.kinds)):
-        yield pair.finding(word)
-
-
-def _of_strings(pair: _Pair, word: str, stated: str) -> Iterator[Finding]:
-    if "string" in pair.parts.kinds and not any(same_value(known, stated) for known in pair.parts.all_of(word)):
-        yield pair.finding(word)
-
-
-_CHECKS: Final[dict[str, _Check]] = {
+_CHECKS: Final[dict[str, Check]] = {
     "$ref": _ref,
     "allOf": _all_of,
     "anyOf": _any_of,
@@ -396,10 +321,5 @@ _CHECKS: Final[dict[str, _Check]] = {
     "prefixItems": _prefix_items,
     "contains": _contains,
     "uniqueItems": _unique,
-    "multipleOf": _multiple,
-    "pattern": _of_strings,
-    "format": _of_strings,
-    **dict.fromkeys(_AT_LEAST, _at_least),
-    **dict.fromkeys(_AT_MOST, _at_most),
-    **dict.fromkeys(_BOUNDS, _bound),
+    **BOUNDS,
 }

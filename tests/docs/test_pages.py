@@ -14,7 +14,7 @@ import typer.main
 from ngsp import cli
 from ngsp.adapter.process import AdapterSettings
 from ngsp.config import Settings
-from ngsp.telemetry import GAUGES, Metrics
+from ngsp.metrics import GAUGES, Metrics
 from tests.docs.pages import PAGES, PROJECT, anchors, blocks, code, links, named_files, prose
 
 NAMES = [page.relative_to(PROJECT).as_posix() for page in PAGES]

@@ -7,14 +7,17 @@ child's first line on standard output says, as JSON, that it is ready and what i
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import json
+import signal
 import sys
 from typing import Any
 
+from ngsp.local.child import end_of, signal_to
+
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
+END_TIMEOUT_S = 5.0
 
 
 class ChildError(Exception):
@@ -63,12 +66,10 @@ class Child:
         except TimeoutError:
             line = b""
         except asyncio.CancelledError:
-            process.kill()
+            signal_to(process, signal.SIGKILL)
             raise
-        if not line:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            raise ChildError(f"{module} did not start: exit status {await process.wait()}")
+        if not line:  # it ends by itself in a moment, or hangs
+            raise ChildError(f"{module} did not start: exit status {await end_of(process, END_TIMEOUT_S)}")
         return cls(module, process, json.loads(line))
 
     async def stop(self) -> None:
@@ -79,8 +80,7 @@ class Child:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 status = await self._process.wait()
         except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+            await end_of(self._process, 0)
             raise ChildError(f"{self.module} did not stop within {STOP_TIMEOUT_S:.0f} s and was killed") from None
         if status:
             raise ChildError(f"{self.module} ended with exit status {status}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bench.figures import LoadResult
 from bench.machine import ProcessorTimes
+from ngsp.local.child import end_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -111,9 +112,7 @@ async def run_load_process(port: int, plan: RequestPlan, level: Level, window_s:
     except TimeoutError as error:
         raise LoadError("the load generator did not end") from error
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        await end_of(process, 0)
     if process.returncode:
         raise LoadError(complaint.decode(errors="replace").strip())
     return LoadResult.from_json(out.decode())

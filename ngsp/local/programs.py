@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from ngsp.local.child import end_of, signal_to
 from ngsp.local.process import LocalServerError
 from ngsp.text import Text
 
@@ -65,19 +66,13 @@ class Programs:
     async def stop(self, name: str) -> int:
         """SIGTERM, and SIGKILL where that takes too long; the exit code."""
         process = self.running.pop(name)
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
-            except TimeoutError:
-                process.kill()
-        return await process.wait()
+        signal_to(process, signal.SIGTERM)
+        return await end_of(process, STOP_TIMEOUT_S)
 
     async def kill(self, name: str) -> None:
         """SIGKILL, as a crash would."""
         process = self.running.pop(name)
-        if process.returncode is None:
-            process.kill()
+        signal_to(process, signal.SIGKILL)
         await process.wait()
 
     async def stop_all(self) -> None:

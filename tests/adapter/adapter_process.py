@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ngsp.local.child import signal_to
 from tests.adapter.office import DATABASE_VARIABLE, KEY, Office
 from tests.adapter.signs import EFFECT_VARIABLE, FOLDER_VARIABLE, NAME_VARIABLE
 from tests.support.waiting import until
@@ -88,5 +89,5 @@ class AdapterProcess:
 
     async def end(self, number: signal.Signals) -> int:
         """Its exit code after the signal."""
-        self.process.send_signal(number)
+        signal_to(self.process, number)
         return await self.ended()

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ngsp.bus.kafka import KafkaBus
+from ngsp.local.child import signal_to
 from ngsp.local.kafka import LocalKafka
 from ngsp.messages import Effect
 from tests.adapter.adapter_process import AdapterProcess, environment
@@ -143,7 +144,7 @@ async def test_a_stop_in_order_finishes_what_is_in_hand(
             for envelope in (query, submission):
                 await desk.deliver(envelope)
                 await branch.begun(envelope.id)
-            process.process.send_signal(number)
+            signal_to(process.process, number)
             branch.let()
             assert await process.ended() == 0
             for envelope in (query, submission):

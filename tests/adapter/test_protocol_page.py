@@ -17,6 +17,7 @@ from ngsp.adapter.inbox import MARGIN_S
 from ngsp.adapter.manifest import ServiceManifest
 from ngsp.adapter.runner import LARGEST_REPLY_BYTES, LATEST_START_S
 from ngsp.bus.kafka import LARGEST_MESSAGE_BYTES, KafkaBus
+from ngsp.local.child import end_of, signal_to
 from ngsp.local.kafka import LocalKafka
 from ngsp.messages import (
     GATEWAYS_GROUP,
@@ -135,9 +136,7 @@ class Foreign:
             await until(lambda: "serving" in log.read_text("utf-8"), "it to serve", 40)
             yield process
         finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+            await end_of(process, 0)
 
 
 @pytest.mark.kafka
@@ -160,7 +159,7 @@ async def test_the_adapter_of_the_page_serves(kafka_bus: KafkaBus, kafka: LocalK
                 )
             assert (await desk.ask(desk.envelope({}))).status == "not-found"
             assert (await desk.ask(desk.envelope({"a": 1}, deadline_s=-1))).status == "expired"
-            process.send_signal(signal.SIGTERM)
+            signal_to(process, signal.SIGTERM)
             assert await asyncio.wait_for(process.wait(), 40) == 0
         answered = desk.answered
         async with foreign.serving():

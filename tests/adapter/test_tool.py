@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from ngsp.adapter.starter import KINDS
 from ngsp.cli_adapter import adapter_app
+from ngsp.local.child import signal_to
 from ngsp.local.ports import free_port
 from ngsp.local.postgres import LocalPostgres
 from tests.support.gateway import Rig, running_gateway
@@ -278,7 +279,7 @@ async def test_dev_shows_messages_and_reloads(tmp_path: Path) -> None:
         assert "← not-found KHONG-CO" in shown
         assert "starting anew" in shown
     finally:
-        process.send_signal(signal.SIGTERM)
+        signal_to(process, signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 30) == 0
 
     async def gone() -> bool:

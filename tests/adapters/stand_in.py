@@ -14,6 +14,8 @@ from typing import Any, Self
 import httpx
 import orjson
 
+from ngsp.local.child import signal_to
+
 PROJECT = Path(__file__).parents[2]
 START_LIMIT_S = 30.0
 LOOPBACK = {"NGSP_ADAPTER_ALLOWED_NETWORKS": "127.0.0.1/32"}
@@ -50,8 +52,7 @@ class StandIn:
     async def end(self, number: signal.Signals) -> int:
         """Ends it with a signal, where it has not ended; its exit status."""
         assert self._process
-        if self._process.returncode is None:
-            self._process.send_signal(number)
+        signal_to(self._process, number)
         return await asyncio.wait_for(self._process.wait(), START_LIMIT_S)
 
     async def switch(self, kind: str, delay_s: float = 1.0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ import pytest
 from adapters.g12_customs.customs_office.declarations import batches
 from adapters.g12_customs.customs_office.office import Office
 from ngsp.adapter import Adapter
+from ngsp.local.child import signal_to
 from ngsp.messages import uuid7
 from tests.adapters.door import Door, door_to, example
 
@@ -112,5 +114,5 @@ async def test_the_office_as_a_program(tmp_path: Path) -> None:
         async with door_to(Adapter.load(MANIFEST), tmp_path / "inbox", environment, service=FILE) as door:
             assert (await door.answer(declaration(triGia=2_000_000_000), deadline_s=20))["luong"] == "do"
     finally:
-        process.terminate()
+        signal_to(process, signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 30) == 0

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from ngsp.local.child import signal_to
 from ngsp.local.home import remove_abandoned
 from tests.support.waiting import until
 
@@ -65,8 +66,7 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
         described = json.loads((folder / "data" / "demo" / "demo.json").read_text("utf-8"))
         yield Demo(folder, described["base_url"], tuple(printed.read_text("utf-8").splitlines()), described)
     finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+        signal_to(process, signal.SIGTERM)
+        await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
         shutil.rmtree(folder / "data", ignore_errors=True)
         remove_abandoned(below=folder)

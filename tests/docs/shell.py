@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from ngsp.local.child import end_of
+
 COMMAND_TIMEOUT_S = 60.0
 _END = re.compile(rb"\x1e(\d+)\x1e\n")
 _CHANGES = re.compile(
@@ -92,11 +94,7 @@ async def shell(folder: Path) -> AsyncIterator[Shell]:
     finally:
         assert process.stdin is not None
         process.stdin.close()
-        try:
-            await asyncio.wait_for(process.wait(), 10)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        await end_of(process, 10)
 
 
 def difference(shown: Sequence[str], told: Sequence[str]) -> str:

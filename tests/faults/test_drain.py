@@ -13,6 +13,7 @@ import orjson
 import pytest
 
 from ngsp.cli import FENCED_EXIT
+from ngsp.local.child import signal_to
 from ngsp.local.kafka import LocalKafka
 from ngsp.local.ports import free_port
 from ngsp.local.postgres import LocalPostgres
@@ -176,10 +177,10 @@ async def test_a_gateway_that_hangs_is_taken_for_dead_and_goes_when_it_wakes(wor
     calls = [asyncio.create_task(installation.call(READ, world.body(delay_ms=2_000))) for _ in range(10)]
     await in_flight(world, 5)
     hanging = installation.programs.running["gateway-1"]
-    hanging.send_signal(signal.SIGSTOP)
+    signal_to(hanging, signal.SIGSTOP)
     open_then = await unended(world)
     await nothing_open(world)
-    hanging.send_signal(signal.SIGCONT)
+    signal_to(hanging, signal.SIGCONT)
     async with asyncio.timeout(30):
         assert await hanging.wait() == FENCED_EXIT
     answers = await asyncio.gather(*calls, return_exceptions=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
 import orjson
 import pytest
 
+from ngsp.local.child import signal_to
 from tests.support.gateway import Rig
 from tests.support.waiting import until
 from tests.transactions.hands import call
@@ -142,7 +144,7 @@ async def test_follow_tells_what_comes_and_stops_when_told(rig: Rig) -> None:
         return bool(told)
 
     await until(something_told, "the command tells of a call")
-    process.send_signal(2)
+    signal_to(process, signal.SIGINT)
     assert await asyncio.wait_for(process.wait(), 60) in (130, -2)
     await reading
     assert set(told) <= set(made)

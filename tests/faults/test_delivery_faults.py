@@ -10,7 +10,7 @@ import pytest
 
 from ngsp.local.kafka import LocalKafka
 from ngsp.local.postgres import LocalPostgres
-from ngsp.messages import OUTCOMES_TOPIC, REPLY_TOPIC_PREFIX, Reply, ServiceKey, uuid7
+from ngsp.messages import OUTCOMES_TOPIC, Reply, ServiceKey, uuid7
 from ngsp.transactions import entry
 from tests.faults.world import BRIEFLY, POST, READ, World
 from tests.support.installation import KAFKA
@@ -141,7 +141,7 @@ async def test_a_topic_that_is_lost_whole_loses_nothing(world: World) -> None:
 
 
 async def test_a_reply_topic_that_is_lost_is_made_again(world: World) -> None:
-    topic = next(name for name in await world.installation.topics() if name.startswith(REPLY_TOPIC_PREFIX))
+    topic = await world.reply_topic()
     await world.installation.delete_topics([topic])
 
     async def answered() -> bool:
@@ -156,7 +156,7 @@ async def test_a_reply_after_the_time_is_over_resolves_once_and_a_double_is_reco
     tx = answer.headers["Ngsp-Transaction"]
     assert await world.endings(tx) == [entry.UNKNOWN]
     await world.ended(tx, entry.UNKNOWN, entry.RESOLVED)
-    topic = next(name for name in await world.installation.topics() if name.startswith(REPLY_TOPIC_PREFIX))
+    topic = await world.reply_topic()
     again = Reply(tx, READ, "ok", b'{"item":"x","tx":"y"}', adapter="h41-reading")
     for _ in range(2):
         await world.send(topic, again.headers(), again.body)
@@ -184,7 +184,7 @@ async def _recorded_once(world: World, tx: str) -> None:
 
     await until(found, "the double to be recorded")
     stranger = Reply(uuid7(), POST, "ok", b"{}", adapter="h41-ledger")
-    topic = next(name for name in await world.installation.topics() if name.startswith(REPLY_TOPIC_PREFIX))
+    topic = await world.reply_topic()
     for where in (topic, OUTCOMES_TOPIC):
         await world.send(where, stranger.headers(), stranger.body)
     await until(lambda: world.logged(stranger.id) >= 2, "the strangers after the doubles")
@@ -220,7 +220,7 @@ async def test_garbage_among_the_outcomes_is_dropped_with_a_line(world: World) -
 
 
 async def test_garbage_among_the_replies_and_requests_stops_nobody(world: World) -> None:
-    replies = next(name for name in await world.installation.topics() if name.startswith(REPLY_TOPIC_PREFIX))
+    replies = await world.reply_topic()
     for headers, value in GARBAGE.values():
         await world.send(replies, headers, value)
         await world.send(ServiceKey.parse(POST).request_topic, headers, value)
@@ -243,28 +243,26 @@ async def test_an_outcome_bound_to_another_service_is_put_aside(world: World) ->
     assert [item["what"] for item in held if item["transaction"] == tx] == ["reply"]
 
 
-_UNDER_WAY = """
-SELECT tx::text FROM entries e WHERE kind = 1 AND convert_from(body, 'UTF8')::jsonb #>> '{grant,service}' = $1
-AND NOT EXISTS (SELECT 1 FROM entries o WHERE o.tx = e.tx AND o.kind > 2)"""
+_BY_OFFICER = """
+SELECT tx::text FROM entries WHERE kind = 1 AND convert_from(body, 'UTF8')::jsonb #>> '{call,officer}' = $1"""
 
 
 async def test_a_reply_bound_to_another_service_is_502_and_put_aside(world: World) -> None:
     """The caller gets nothing of it; the right one that comes later is recorded and delivered to nobody."""
-    body = world.body(delay_ms=3_000)
-    asked = asyncio.create_task(world.installation.call(READ, body))
+    officer = "of-the-forged"  # by which this call is found, whatever else is under way
+    asked = asyncio.create_task(world.installation.call(READ, world.body(delay_ms=3_000), Ngsp_Officer=officer))
     tx = ""
 
     async def accepted() -> bool:
         nonlocal tx
-        tx = await world.installation.value(_UNDER_WAY, READ.split("/")[1]) or ""
+        tx = await world.installation.value(_BY_OFFICER, officer) or ""
         return bool(tx)
 
     await until(accepted, "the query to be under way")
-    replies = next(name for name in await world.installation.topics() if name.startswith(REPLY_TOPIC_PREFIX))
     forged = Reply(tx, POST, "ok", b'{"item":"forged","tx":"y"}', adapter="h41-ledger")
-    await world.send(replies, forged.headers(), forged.body)
+    await world.send(await world.reply_topic(), forged.headers(), forged.body)
     answer = await asked
-    assert (answer.status_code, answer.json()["code"]) == (502, "bad-reply"), answer.text
+    assert (answer.status_code, answer.json().get("code")) == (502, "bad-reply"), answer.text
     assert answer.headers["Ngsp-Transaction"] == tx
     assert "forged" not in answer.text
     assert await world.endings(tx) == [entry.FAILED]

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from ngsp.local.kafka import LocalKafka
 from ngsp.local.postgres import LocalPostgres
-from ngsp.messages import Envelope, ServiceKey
+from ngsp.messages import REPLY_TOPIC_PREFIX, Envelope, ServiceKey
 from ngsp.transactions import entry
 from tests.faults.kills import fault_installation
 from tests.support.installation import KAFKA, POSTGRES, Installation
@@ -118,6 +118,11 @@ class World:
             await producer.send_and_wait(topic, value, headers=list(headers))
         finally:
             await producer.stop()
+
+    async def reply_topic(self, gateway: str = "gateway-1") -> str:
+        """Where `gateway` reads replies: there may be topics of slots that it had before."""
+        slot = await self.installation.value("SELECT slot FROM gateways WHERE instance = $1", gateway)
+        return f"{REPLY_TOPIC_PREFIX}{slot}"
 
     async def deliveries(self, service: str, tx: str) -> list[Envelope]:
         """Every message about `tx` that lies in the request topic of `service`."""

@@ -24,7 +24,6 @@ from ngsp.vault import Vault
 
 if TYPE_CHECKING:
     import asyncpg
-    from sqlalchemy.ext.asyncio import AsyncEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +50,12 @@ async def open_ground(settings: Settings, stack: AsyncExitStack, on_fenced: Call
     """All of it; `stack` closes it. Raises what is wrong with the surroundings."""
     url = settings.database_url.get_secret_value()
     vault = Vault(settings.key_encryption_keys())
-    database = await _open_database(url, settings, stack)
-    rows = await pool(url, size=settings.database_pool_size, name=f"ngsp:{settings.instance}")
-    stack.push_async_callback(rows.close)
+    await _prepare_database(url, settings)
     registration = await _register(url, settings)
+    database = engine(url, pool_size=settings.database_pool_size, name=registration.session())
+    stack.push_async_callback(database.dispose)
+    rows = await pool(url, size=settings.database_pool_size, name=registration.session())
+    stack.push_async_callback(rows.close)
     presence = Presence(rows, registration, settings.lease_s, on_fenced)
     stack.push_async_callback(presence.stop)  # after the writer's end: signing off closes what is open
     registry = Registry(settings, database, hash_secret, vault.seal_secret)
@@ -63,9 +64,7 @@ async def open_ground(settings: Settings, stack: AsyncExitStack, on_fenced: Call
     tokens = Tokens(settings, database, vault)
     await tokens.start()
     stack.push_async_callback(tokens.stop)
-    writer = LogWriter(
-        url, registration.instance, registration.epoch, timeout_s=settings.log_timeout_s, on_fenced=on_fenced
-    )
+    writer = LogWriter(url, registration, timeout_s=settings.log_timeout_s, on_fenced=on_fenced)
     await writer.start()
     stack.push_async_callback(writer.stop, settings.log_timeout_s)
     metrics = Metrics(lambda path: path in registry.snapshot.services)
@@ -85,14 +84,15 @@ async def open_ground(settings: Settings, stack: AsyncExitStack, on_fenced: Call
     return Ground(vault, rows, registration, presence, registry, tokens, writer, metrics, log, bus, replies)
 
 
-async def _open_database(url: str, settings: Settings, stack: AsyncExitStack) -> AsyncEngine:
+async def _prepare_database(url: str, settings: Settings) -> None:
     if settings.migrate:
         await migrate(url)
-    database = engine(url, pool_size=settings.database_pool_size, name=f"ngsp:{settings.instance}")
-    stack.push_async_callback(database.dispose)
-    async with database.connect() as connection:
-        await check_durability(connection)
-    return database
+    database = engine(url, pool_size=1, name="ngsp-register")
+    try:
+        async with database.connect() as connection:
+            await check_durability(connection)
+    finally:
+        await database.dispose()
 
 
 async def _register(url: str, settings: Settings) -> Registration:

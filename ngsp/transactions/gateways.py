@@ -1,8 +1,9 @@
 """Who is alive: each gateway's epoch, heartbeat and reply slot; and leases, under which one gateway does a job for all.
 
 The epoch is the fence. Every batch of the log writer locks it (FOR KEY SHARE); whoever takes a gateway for dead raises
-it first (FOR UPDATE waits for running batches), so that nothing is written under it afterwards. Clocks are the
-database's.
+it first (FOR UPDATE waits for running batches), so that nothing is written under it afterwards. Before that it ends the
+sessions of that gateway: a process that hangs in the middle of a transaction would hold its epoch, and with it keys,
+lines and the projection, for as long as it hangs. Clocks are the database's.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import asyncpg
 import structlog
 
 REGISTRATION_LOCK = 0x6E677371
+SESSIONS = ("ngsp", "ngsp-log")
+"""Parts of a gateway that have sessions in the database: everything, and the log writer."""
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +30,11 @@ DATABASE_TROUBLE = (
     TimeoutError,
 )
 
+_END_SESSIONS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = ANY($1::text[])"""
+# The transaction gets its number when it has the lock: every batch of the old epoch has a lower one.
+_LOCK_EPOCH = "SELECT epoch FROM gateways WHERE instance = $1 FOR UPDATE"
 _TAKE_EPOCH = """
 INSERT INTO gateways (instance, epoch, slot, seen_at, fenced_xid) VALUES ($1, 1, NULL, now(), pg_current_xact_id())
 ON CONFLICT (instance) DO UPDATE SET epoch = gateways.epoch + 1, seen_at = now(), fenced_xid = pg_current_xact_id()
@@ -35,12 +43,12 @@ _TAKE_SLOT = """
 UPDATE gateways SET slot = (
     SELECT min(n) FROM generate_series(1, 1000) n WHERE n NOT IN (SELECT slot FROM gateways WHERE slot IS NOT NULL))
 WHERE instance = $1 RETURNING slot"""
-_FENCE_SILENT = """
-WITH silent AS (
-    SELECT instance FROM gateways
-    WHERE slot IS NOT NULL AND instance <> $1 AND seen_at < now() - make_interval(secs => $2) LIMIT 1 FOR UPDATE)
-UPDATE gateways g SET epoch = g.epoch + 1, slot = NULL, fenced_xid = pg_current_xact_id()
-FROM silent WHERE g.instance = silent.instance RETURNING g.instance"""
+_SILENT = """
+SELECT instance, epoch FROM gateways
+WHERE slot IS NOT NULL AND instance <> $1 AND seen_at < now() - make_interval(secs => $2)"""
+_FENCE = """
+UPDATE gateways SET epoch = epoch + 1, slot = NULL, fenced_xid = pg_current_xact_id()
+WHERE instance = $1 AND epoch = $2 AND seen_at < now() - make_interval(secs => $3) RETURNING 1"""
 _SIGN_OFF = """
 WITH me AS (SELECT instance FROM gateways WHERE instance = $1 AND epoch = $2 FOR UPDATE)
 UPDATE gateways g SET epoch = g.epoch + 1, slot = NULL, fenced_xid = pg_current_xact_id()
@@ -59,12 +67,28 @@ class Registration:
     epoch: int
     slot: int
 
+    def session(self, part: str = "ngsp") -> str:
+        """Name of the sessions of this process in the database, by which they are found and ended."""
+        return _session(part, self.instance, self.epoch)
+
+
+def _session(part: str, instance: str, epoch: int) -> str:
+    return f"{part}:{instance}/{epoch}"
+
+
+async def _end_sessions(connection: asyncpg.Connection, instance: str, epoch: int) -> None:
+    """Of the process that has, or had, this epoch. What it had not committed is undone."""
+    await connection.execute(_END_SESSIONS, [_session(part, instance, epoch) for part in SESSIONS])
+
 
 async def register(connection: asyncpg.Connection, instance: str) -> Registration:
     """Take the next epoch of `instance`: whatever an earlier process of that name left open is no longer its own."""
+    before = await connection.fetchval("SELECT epoch FROM gateways WHERE instance = $1", instance)
+    if before is not None:
+        await _end_sessions(connection, instance, before)
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", REGISTRATION_LOCK)
-        await connection.execute("SELECT 1 FROM gateways WHERE instance = $1 FOR UPDATE", instance)
+        await connection.execute(_LOCK_EPOCH, instance)
         row = await connection.fetchrow(_TAKE_EPOCH, instance)
         slot = row["slot"] or await connection.fetchval(_TAKE_SLOT, instance)
         return Registration(instance, row["epoch"], slot)
@@ -122,8 +146,20 @@ class Presence:
             self._lease_s,
         )
         if time.monotonic() - self._seen_since > self._lease_s * 1.5:
-            for row in await self._pool.fetch(_FENCE_SILENT, self._me.instance, self._lease_s):
-                log.warning("a silent gateway was fenced", gateway=row["instance"])
+            for row in await self._pool.fetch(_SILENT, self._me.instance, self._lease_s):
+                await self._fence(row["instance"], row["epoch"])
+
+    async def _fence(self, instance: str, epoch: int) -> None:
+        """MUST NOT wait for long: this gateway would fall silent itself. What does not end is tried again."""
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                await _end_sessions(connection, instance, epoch)
+                await connection.execute(f"SET LOCAL lock_timeout = '{self._lease_s / 4:.3f}s'")
+                await connection.execute(_LOCK_EPOCH, instance)
+                if await connection.fetchval(_FENCE, instance, epoch, self._lease_s):
+                    log.warning("a silent gateway was fenced", gateway=instance)
+        except asyncpg.LockNotAvailableError:
+            log.warning("a silent gateway still holds its epoch", gateway=instance)
 
     async def lease(self, name: str) -> bool:
         """True where this gateway may do the job `name` for the next `lease_s`."""

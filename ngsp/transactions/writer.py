@@ -32,6 +32,7 @@ from ngsp.errors import LogUnavailable
 from ngsp.messages import uuid7
 from ngsp.transactions.entry import Row, now
 from ngsp.transactions.extras import Extras, apply_extras
+from ngsp.transactions.gateways import Registration
 
 MOST_IN_BATCH = 1024
 MOST_QUEUED = 20_000
@@ -48,7 +49,7 @@ log = structlog.get_logger(__name__)
 
 _END_OTHERS = """
 SELECT bool_and(pg_terminate_backend(pid, 2000)) FROM pg_stat_activity
-WHERE application_name = $1 AND pid <> pg_backend_pid()"""
+WHERE datname = current_database() AND application_name = $1 AND pid <> pg_backend_pid()"""
 _LOST = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError,
          asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.InternalClientError, TimeoutError)  # fmt: skip
 _ROW_AT_FAULT = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError, TypeError, OverflowError)
@@ -79,12 +80,14 @@ class Write:
 class LogWriter:
     """Queue, task and connection. `on_fenced` is called once when this gateway has lost its epoch."""
 
-    def __init__(self, url: str, instance: str, epoch: int, *, timeout_s: float, on_fenced: Callable[[], None]) -> None:
-        self._url, self._instance, self._epoch = url, instance, epoch
-        self._name = f"ngsp-log:{instance}"
+    def __init__(
+        self, url: str, registration: Registration, *, timeout_s: float, on_fenced: Callable[[], None]
+    ) -> None:
+        self._url = url
+        self._name = registration.session("ngsp-log")
         self._timeout_s, self._on_fenced = timeout_s, on_fenced
         # The instance is bound by its pattern; SET takes no parameters.
-        self._claim = f"SET ngsp.instance = '{instance}'; SET ngsp.epoch = '{int(epoch)}'"
+        self._claim = f"SET ngsp.instance = '{registration.instance}'; SET ngsp.epoch = '{int(registration.epoch)}'"
         self._connection: asyncpg.Connection | None = None
         self._queue: deque[Write] = deque()
         self._batch: list[Write] = []

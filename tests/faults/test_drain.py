@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from asyncio.subprocess import Process
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
+import asyncpg
 import httpx
 import orjson
 import pytest
@@ -170,17 +173,26 @@ async def test_a_caller_that_goes_away_does_not_stop_the_entry(world: World) -> 
     await world.ended(await installation.value(by_officer), entry.SUCCEEDED)
 
 
+@asynccontextmanager
+async def standing_still(world: World, gateway: str) -> AsyncIterator[Process]:
+    """Nothing of the process moves meanwhile; its connections stay."""
+    process = world.installation.programs.running[gateway]
+    signal_to(process, signal.SIGSTOP)
+    try:
+        yield process
+    finally:
+        signal_to(process, signal.SIGCONT)
+
+
 async def test_a_gateway_that_hangs_is_taken_for_dead_and_goes_when_it_wakes(world: World) -> None:
     """What it had accepted is closed by the other one, and nothing is written by it afterwards."""
     installation = world.installation
     await longer_than_a_lease(world)
     calls = [asyncio.create_task(installation.call(READ, world.body(delay_ms=2_000))) for _ in range(10)]
     await in_flight(world, 5)
-    hanging = installation.programs.running["gateway-1"]
-    signal_to(hanging, signal.SIGSTOP)
-    open_then = await unended(world)
-    await nothing_open(world)
-    signal_to(hanging, signal.SIGCONT)
+    async with standing_still(world, "gateway-1") as hanging:
+        open_then = await unended(world)
+        await nothing_open(world)
     async with asyncio.timeout(30):
         assert await hanging.wait() == FENCED_EXIT
     answers = await asyncio.gather(*calls, return_exceptions=True)
@@ -188,6 +200,62 @@ async def test_a_gateway_that_hangs_is_taken_for_dead_and_goes_when_it_wakes(wor
     for tx in open_then:
         endings = await world.endings(tx)
         assert endings in ([entry.SUCCEEDED], [entry.UNKNOWN], [entry.UNKNOWN, entry.RESOLVED]), endings
+
+
+@asynccontextmanager
+async def made_to_wait(world: World, lock: str, session: str) -> AsyncIterator[None]:
+    """The block begins when a session of that name waits for `lock` in the middle of its transaction; the lock goes at
+    the end of the block."""
+    connection = await asyncpg.connect(world.installation.database_url)
+
+    async def waits() -> bool:
+        found = await world.installation.value(
+            """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+            AND application_name LIKE $1 || '%' AND wait_event_type = 'Lock'""",
+            session,
+        )
+        return bool(found)
+
+    try:
+        async with connection.transaction():
+            await connection.execute(lock)
+            await until(waits, f"{session} to wait for: {lock}")
+            yield
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("where", ["log", "projection"])
+async def test_a_gateway_that_hangs_in_a_transaction_holds_nobody_up(world: World, where: str) -> None:
+    """What it has locked there (its epoch and an idempotency key, or the projection) is free when it is fenced."""
+    installation = world.installation
+    await longer_than_a_lease(world)
+    holder = await installation.value("SELECT holder FROM leases WHERE name = 'project'")
+    hangs = str(holder).partition("/")[0]
+    other = next(name for name in installation.gateways if name != hangs)
+    locks = {
+        "log": (f"SELECT 1 FROM gateways WHERE instance = '{hangs}' FOR UPDATE", f"ngsp-log:{hangs}"),
+        "projection": ("LOCK TABLE transactions IN SHARE MODE", f"ngsp:{hangs}"),
+    }
+    body, key = world.body(), "hangs" if where == "log" else ""
+    await installation.token()  # not from the one that hangs
+    call = asyncio.create_task(installation.call(READ, body | {"delay_ms": 2_000}, gateway=hangs, key=key))
+    if where == "projection":
+        await in_flight(world, 1)
+    async with AsyncExitStack() as stack:
+        async with made_to_wait(world, *locks[where]):
+            hanging = await stack.enter_async_context(standing_still(world, hangs))
+
+        async def answered() -> bool:
+            answer = await installation.call(READ, body | {"delay_ms": 2_000}, gateway=other, key=key)
+            return answer.status_code == 200
+
+        await until(answered, "the other gateway to answer", 60.0)
+        await nothing_open(world)
+    async with asyncio.timeout(30):
+        assert await hanging.wait() == FENCED_EXIT
+    # 200: it finds its key taken by the other one's call, which has ended by then.
+    assert (await call).status_code in ((200, 503) if key else (503, 504))
 
 
 async def longer_than_a_lease(world: World) -> None:

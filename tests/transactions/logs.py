@@ -135,7 +135,7 @@ async def writing(url: str, instance: str = "gateway-1") -> AsyncIterator[Writin
     registration = await register(connection, instance)
     await connection.close()
     fenced: list[str] = []
-    writer = LogWriter(url, instance, registration.epoch, timeout_s=10.0, on_fenced=lambda: fenced.append(instance))
+    writer = LogWriter(url, registration, timeout_s=10.0, on_fenced=lambda: fenced.append(instance))
     await writer.start()
     scribe, vault = Scribe("VN", instance, registration.epoch), Vault(KEK)
     log = TransactionLog(writer, scribe, vault, key_life=timedelta(days=30), reply_life=timedelta(days=30))

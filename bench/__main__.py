@@ -1,6 +1,6 @@
 """`python -m bench`: the floor and the full path over the same PostgreSQL and Kafka, in one run, and their ratio.
 
-`python -m bench adapters`, `python -m bench compatible`: see `bench.adapters`, `bench.compatible`.
+`python -m bench adapters`, `python -m bench compatible`, `python -m bench events`: see the modules of these names.
 """
 
 from __future__ import annotations
@@ -117,6 +117,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from bench.compatible import main as bench_compatible
 
         return bench_compatible(given[1:])
+    if given[:1] == ["events"]:
+        from bench.events import main as bench_events
+
+        return bench_events(given[1:])
     chosen = read_arguments(given)
     effort = effort_of(chosen)
     targets = [target for target in all_targets() if chosen.only in (None, target.name)]

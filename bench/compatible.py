@@ -13,8 +13,7 @@ import base64
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,9 @@ import uvloop
 
 from bench.adapters.figures import Figure, table
 from bench.figures import median
+from bench.inside import Inside, ask, gateway_inside
 from bench.machine import commit, machine
 from ngsp.adapter import Adapter, Manifest, Request
-from ngsp.api.front import FrontDoor
-from ngsp.app import create_app
-from ngsp.config import Settings
-from ngsp.database import migrate
-from ngsp.local.postgres import LocalPostgres
-from ngsp.registry.apply import run_apply
 from ngsp.registry.routes import CompatibleRoute, RouteTable
 from ngsp.text import Text, tr
 
@@ -72,92 +66,23 @@ _DOCUMENTS: list[dict[str, Any]] = [
 Send = Callable[[], Awaitable[int]]
 
 
-async def _ask(
-    door: FrontDoor, method: str, path: str, headers: dict[str, str], body: bytes = b"", query: bytes = b""
-) -> tuple[int, bytes]:
-    """One request at the ASGI interface: status and body."""
-    answered: list[Any] = []
-    scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
-        "path": path, "raw_path": path.encode(), "query_string": query, "client": ("127.0.0.1", 40_000),
-        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-    }  # fmt: skip
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message: Any) -> None:
-        answered.append(message)
-
-    await door(scope, receive, send)
-    return answered[0]["status"], b"".join(message.get("body", b"") for message in answered[1:])
-
-
-@asynccontextmanager
-async def _gateway(folder: Path) -> AsyncIterator[tuple[FrontDoor, str]]:
-    """The gateway at work, and its client's secret."""
-    adapter = Adapter(Manifest.model_validate(_MANIFEST))
-
-    @adapter.service("look-up", "v1")
-    async def look_up(request: Request) -> object:
-        return {"ma": request.payload["ma"], "ten": "Công ty cổ phần Thương mại và Dịch vụ Bình Giang"}
-
-    declared = folder / "registry.yaml"
-    declared.write_text("---\n".join(orjson.dumps(one).decode() + "\n" for one in _DOCUMENTS), "utf-8")
-    async with LocalPostgres(folder / "postgres") as server:
-        await server.create_database("bench")
-        url = server.url("bench")
-        await migrate(url)
-        with (folder / "registry.log").open("w") as out:
-            if await asyncio.to_thread(run_apply, declared, url, False, out):
-                raise RuntimeError((folder / "registry.log").read_text())
-        given: dict[str, Any] = {"database_url": url, "kek": base64.b64encode(bytes(range(32))).decode()}
-        settings = Settings(**given, adapter_folder=folder / "adapters", log_level="WARNING", max_log_wait_s=10)
-        door = create_app(settings, [adapter])
-        async with _living(door):
-            yield door, (folder / "caller.secret").read_text("ascii").strip()
-
-
-@asynccontextmanager
-async def _living(door: FrontDoor) -> AsyncIterator[None]:
-    """ASGI's lifespan around what is done inside."""
-    said: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    heard: asyncio.Queue[Any] = asyncio.Queue()
-    task = asyncio.ensure_future(door({"type": "lifespan", "state": {}}, said.get, heard.put))
-    for phase in ("startup", "shutdown"):
-        await said.put({"type": f"lifespan.{phase}"})
-        answer = await heard.get()
-        if answer["type"] != f"lifespan.{phase}.complete":
-            raise RuntimeError(answer.get("message", phase))
-        if phase == "startup":
-            try:
-                yield
-            except BaseException:
-                task.cancel()
-                raise
-    await task
-
-
-async def _subjects(door: FrontDoor, secret: str) -> dict[str, Send]:
+async def _subjects(inside: Inside) -> dict[str, Send]:
     """What is measured, by name; the first is the reference."""
-    basic = base64.b64encode(f"caller:{secret}".encode()).decode()
-    form = {"authorization": f"Basic {basic}", "content-type": "application/x-www-form-urlencoded"}
-    _, token = await _ask(door, "POST", "/token", form, b"grant_type=client_credentials")
-    bearer = {"authorization": f"Bearer {orjson.loads(token)['access_token']}"}
-    members = {"AccessKey": "caller", "SecretKey": secret, "AppName": "bench", "PartnerCode": "G22"}
+    door, bearer = inside.door, await inside.bearer("caller")
+    members = {"AccessKey": "caller", "SecretKey": inside.secret("caller"), "AppName": "bench", "PartnerCode": "G22"}
     partner = {"lgspaccesstoken": base64.b64encode(orjson.dumps(members)).decode()}
     own = bearer | {"content-type": "application/json", "ngsp-purpose": "bench", "content-length": "19"}
     query = b"ma=9649056869"
     body = orjson.dumps({"ma": "9649056869"})
 
     async def hot() -> int:
-        return (await _ask(door, "POST", "/v1/services/H41/look-up/v1", own, body))[0]
+        return (await ask(door, "POST", "/v1/services/H41/look-up/v1", own, body))[0]
 
     async def by_token() -> int:
-        return (await _ask(door, "GET", PATH, bearer, query=query))[0]
+        return (await ask(door, "GET", PATH, bearer, query=query))[0]
 
     async def by_header() -> int:
-        return (await _ask(door, "GET", PATH, partner, query=query))[0]
+        return (await ask(door, "GET", PATH, partner, query=query))[0]
 
     return {
         tr("cửa nóng", "the hot door"): hot,
@@ -168,8 +93,14 @@ async def _subjects(door: FrontDoor, secret: str) -> dict[str, Send]:
 
 async def _measure(folder: Path, quick: bool) -> list[Figure]:
     calls = CALLS // 10 if quick else CALLS
-    async with _gateway(folder) as (door, secret):
-        subjects = await _subjects(door, secret)
+    adapter = Adapter(Manifest.model_validate(_MANIFEST))
+
+    @adapter.service("look-up", "v1")
+    async def look_up(request: Request) -> object:
+        return {"ma": request.payload["ma"], "ten": "Công ty cổ phần Thương mại và Dịch vụ Bình Giang"}
+
+    async with gateway_inside(folder, _DOCUMENTS, [adapter]) as inside:
+        subjects = await _subjects(inside)
         taken: dict[str, list[tuple[float, float]]] = {name: [] for name in subjects}
         for number in range((2 if quick else ROUNDS) + 1):
             for name, send in subjects.items():

@@ -5,10 +5,12 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+import asyncpg
+
 from ngsp.addresses import Addresses
 from ngsp.asking import Asker
 from ngsp.config import Settings
-from ngsp.delivery import Relay
+from ngsp.delivery import Relay, is_granted
 from ngsp.events.dispatch import Dispatcher
 from ngsp.events.posting import Posting
 from ngsp.events.progress import Progress
@@ -18,6 +20,7 @@ from ngsp.jobs import Jobs
 from ngsp.outcomes import Outcomes
 from ngsp.quota import Quotas
 from ngsp.strays import Strays
+from ngsp.transactions import entry
 
 DISPATCH_EVERY_S = 0.25
 PROGRESS_EVERY_S = 1.0
@@ -42,7 +45,14 @@ class Delivering:
         strays = Strays(rows, registry, log, vault)
         progress = Progress(rows)
         webhooks = Webhooks(vault, Addresses(settings.webhook_allowed_networks), ca_file=settings.webhook_ca_file)
-        posting = Posting(rows, webhooks, log, vault, progress, settings)
+
+        def on_room() -> None:
+            relay.wake.set()
+
+        def may_go(row: asyncpg.Record) -> bool:
+            return is_granted(row, registry.snapshot, entry.now(), delivery=True)
+
+        posting = Posting(rows, webhooks, log, vault, progress, settings, on_room=on_room, may_go=may_go)
         relay = Relay(rows, bus, registry, log, vault, settings, posting)
         registry.on_change(relay.on_change)
         return cls(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 import asyncpg
 import structlog
@@ -21,7 +20,7 @@ from ngsp.config import Settings
 from ngsp.errors import AgreementRevoked, BusUnavailable, ReplyErased
 from ngsp.events.posting import Posting
 from ngsp.messages import OUTCOMES_TOPIC, Envelope
-from ngsp.outbox import ASIDE, BEHIND, POSTPONE, WITH_ENTRY, close, doubled_s, expired, next_pause_s
+from ngsp.outbox import ASIDE, BEHIND, POSTPONE, close, doubled_s, expired, next_pause_s, rows_with_entries
 from ngsp.registry.model import Service, Snapshot, Subscription
 from ngsp.registry.store import Registry
 from ngsp.transactions import entry
@@ -35,16 +34,15 @@ ORDER_BYTES = 16
 """Of the order key, as many travel on the bus."""
 NOT_SERVED_PAUSE = timedelta(seconds=30)
 """How long a submission is left alone whose service is disabled or retired."""
-NO_ROOM_PAUSE = timedelta(seconds=1)
-"""How long a delivery is left alone whose webhook has enough in work."""
 
 log = structlog.get_logger(__name__)
 
-_DUE = WITH_ENTRY + " WHERE o.state = 'open' AND o.next_at <= $1 ORDER BY o.next_at LIMIT $2"
-_WITHOUT_BUS = (
-    WITH_ENTRY
-    + """ LEFT JOIN subscriptions s ON s.id = o.subscription
-WHERE o.state = 'open' AND (o.deadline <= $1 OR (o.next_at <= $1 AND s.url <> '')) LIMIT $2"""
+_ROOM = "(o.subscription IS NULL OR o.subscription <> ALL($3::text[]))"
+"""Not of those whose webhooks have enough in work: theirs would take the places of others."""
+_DUE = rows_with_entries(f"o.state = 'open' AND o.next_at <= $1 AND {_ROOM} ORDER BY o.next_at LIMIT $2")
+_TO_WEBHOOKS = "o.subscription IN (SELECT id FROM subscriptions WHERE url <> '')"
+_WITHOUT_BUS = rows_with_entries(
+    f"o.state = 'open' AND (o.deadline <= $1 OR (o.next_at <= $1 AND {_TO_WEBHOOKS})) AND {_ROOM} LIMIT $2"
 )
 """While the bus is away: what is too late, and what goes to webhooks."""
 _TAKE = f"""
@@ -54,7 +52,6 @@ WHERE o.tx = due.tx AND o.state = 'open' AND NOT ({BEHIND}) RETURNING o.tx::text
 _SLEEP = f"""
 UPDATE outbox o SET next_at = o.deadline
 WHERE o.tx = ANY($1::uuid[]) AND o.state = 'open' AND {BEHIND}"""  # noqa: S608 - of constants
-_PUT_OFF = "UPDATE outbox SET next_at = least(deadline, $2) WHERE tx = ANY($1::uuid[]) AND state = 'open'"
 _DUE_AGAIN = "UPDATE outbox SET next_at = $2 WHERE state = 'open' AND next_at > $2 AND service = ANY($1::text[])"
 _HOLD = "UPDATE outbox SET state = 'held' WHERE tx = $1 AND state = 'open'"
 _HELD_TOO_LONG = "UPDATE outbox SET state = 'open', next_at = $1 WHERE state = 'held' AND deadline <= $1"
@@ -72,27 +69,26 @@ class Relay:
         self.wake = asyncio.Event()
         self._held_at = datetime.min.replace(tzinfo=UTC)
         self._known: Snapshot | None = None
-        self._without_room: list[UUID] = []
+        self._left = 0
 
     async def step(self) -> int:
         """Handle what is due, while the bus is away only what needs none; returns how many rows that were."""
         self._posting.let_go()
-        self._without_room.clear()
+        self._left = 0
         now = entry.now()
         if now >= self._held_at:
             self._held_at = now + timedelta(seconds=HELD_EVERY_S)
             await self._pool.execute(_HELD_TOO_LONG, now)
         wanted = _WITHOUT_BUS if self._bus.trouble() else _DUE
-        rows = await self._pool.fetch(wanted, now, self._settings.relay_batch)
         snapshot = self._registry.snapshot
+        full = self._posting.full(snapshot)
+        rows = await self._pool.fetch(wanted, now, self._settings.relay_batch, full)
         ready = [row for row in rows if await self._may_go(row, snapshot, now)]
         if behind := [row for row in ready if row["behind"]]:
             await self._let_sleep(behind)
         if first := [row for row in ready if not row["behind"]]:
             await self._publish(first, now)
-        if self._without_room:
-            await self._pool.execute(_PUT_OFF, self._without_room, now + NO_ROOM_PAUSE)
-        return len(rows)
+        return len(rows) - self._left
 
     async def _let_sleep(self, rows: list[asyncpg.Record]) -> None:
         """Until the submission before it in its line has ended: that commit makes it due again."""
@@ -106,7 +102,7 @@ class Relay:
             await self._end(row, self._too_late(row, snapshot), undone=row["undone"])
             return False
         subscription = snapshot.subscriptions.get(row["subscription"]) if row["subscription"] is not None else None
-        if not _is_granted(row, snapshot, now, delivery=row["subscription"] is not None):
+        if not is_granted(row, snapshot, now, delivery=row["subscription"] is not None):
             if row["undone"]:
                 await self._end(row, Conclusion(entry.REFUSED, "access", AgreementRevoked()), undone=True)
             else:
@@ -118,7 +114,7 @@ class Relay:
             await self._pool.execute(POSTPONE, row["tx"], min(row["deadline"], now + NOT_SERVED_PAUSE))
             return False
         if subscription is not None and subscription.url:
-            return bool(row["behind"]) or self._posting.reserve(subscription.id, row["id"]) or self._crowded(row)
+            return bool(row["behind"]) or self._has_room(subscription.id, row["id"])
         service = _goes_to(row, snapshot)
         if service is None or not service.serves(now):
             until = service.away_until(now) if service is not None else None
@@ -126,9 +122,11 @@ class Relay:
             return False
         return True
 
-    def _crowded(self, row: asyncpg.Record) -> bool:
-        """Its webhook has enough in work: all such rows are put off together at the end of the step. False."""
-        self._without_room.append(row["tx"])
+    def _has_room(self, subscription: str, tx: str) -> bool:
+        """False where its webhook has enough in work: the row stays due, and is left out until there is room."""
+        if self._posting.reserve(subscription, tx):
+            return True
+        self._left += 1
         return False
 
     def _may_deliver(self, row: asyncpg.Record, subscription: Subscription, now: datetime) -> bool:
@@ -233,7 +231,7 @@ class Relay:
         await self._log.delivered(row["id"], envelope.attempt)
 
 
-def _is_granted(row: asyncpg.Record, snapshot: Snapshot, now: datetime, *, delivery: bool) -> bool:
+def is_granted(row: asyncpg.Record, snapshot: Snapshot, now: datetime, *, delivery: bool) -> bool:
     """Whether `row` may still go. A delivery holds data: what was granted when it was made must be granted now, and one
     whose agreement is only suspended waits."""
     agreement = snapshot.in_force(row["agreement"], now)

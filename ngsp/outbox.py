@@ -8,6 +8,7 @@ import asyncpg
 
 from ngsp.errors import Expired
 from ngsp.transactions import entry
+from ngsp.transactions.extras import AttemptRow
 from ngsp.transactions.log import TransactionLog
 from ngsp.transactions.work import Conclusion
 from ngsp.vault import RecordKey
@@ -16,12 +17,22 @@ BEHIND = """o.attempts = 0 AND o.order_key IS NOT NULL AND EXISTS (
     SELECT 1 FROM outbox e WHERE e.order_key = o.order_key AND e.state <> 'closed' AND e.tx <> o.tx
         AND (e.place < o.place OR e.attempts > 0))"""
 """True for a row that has another before it in its line: not ended, and accepted earlier or on its way."""
-WITH_ENTRY = f"""
+ACCEPTANCE = """LEFT JOIN LATERAL (
+    SELECT wrapped, body FROM entries WHERE tx = {row}.tx AND kind = 1 AND at = {row}.{at} LIMIT 1) a ON true"""
+"""Joins the entry of acceptance to a few rows, by its index: whatever the statistics say of tables that were empty a
+minute ago, the log is never read through."""
+
+
+def rows_with_entries(condition: str) -> str:
+    """SELECT of the rows `o` of the outbox that `condition` names (with ORDER BY and LIMIT, where it has any)."""
+    return f"""
+WITH o AS MATERIALIZED (SELECT * FROM outbox o WHERE {condition})
 SELECT o.*, o.tx::text AS id, o.answered @> int4range(1, o.attempts + 1) AS undone, {BEHIND} AS behind,
     a.wrapped, a.body AS accepted, p.stopped <> '' AS stopped
-FROM outbox o
-LEFT JOIN entries a ON a.tx = o.tx AND a.kind = 1 AND a.at = o.accepted_at
+FROM o {ACCEPTANCE.format(row="o", at="accepted_at")}
 LEFT JOIN subscription_progress p ON p.subscription = o.subscription"""  # noqa: S608 - of constants
+
+
 POSTPONE = "UPDATE outbox SET next_at = $2 WHERE tx = $1 AND state = 'open'"
 NOTHING_DONE = """
 UPDATE outbox SET answered = answered + int4multirange(int4range($2, $2 + 1))
@@ -47,8 +58,9 @@ def expired(row: asyncpg.Record, adapter: str = "") -> Conclusion:
 
 
 async def close(
-    log: TransactionLog, row: asyncpg.Record, key: RecordKey | None, conclusion: Conclusion, *, undone: bool = False
-) -> bool:
+    log: TransactionLog, row: asyncpg.Record, key: RecordKey | None, conclusion: Conclusion, *, undone: bool = False,
+    attempt: AttemptRow | None = None,
+) -> bool:  # fmt: skip
     return await log.conclude_submission(
-        row["id"], row["service"], key, conclusion, line=row["order_key"], undone=undone
+        row["id"], row["service"], key, conclusion, line=row["order_key"], undone=undone, attempt=attempt
     )

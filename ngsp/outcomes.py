@@ -21,7 +21,7 @@ from ngsp.messages import (
     Reply,
     check_identifier,
 )
-from ngsp.outbox import ASIDE, NOTHING_DONE, POSTPONE, WITH_ENTRY, close, expired, next_pause_s
+from ngsp.outbox import ASIDE, NOTHING_DONE, POSTPONE, close, expired, next_pause_s, rows_with_entries
 from ngsp.registry.store import Registry
 from ngsp.strays import Strays, grant_of
 from ngsp.text import Text
@@ -33,7 +33,7 @@ from ngsp.vault import Vault, VaultError
 
 MOST_OUTCOMES_IN_WORK = 256
 _ID = Text("Mã giao dịch", "the transaction's id")
-_ONE = WITH_ENTRY + " WHERE o.tx = $1"
+_ONE = rows_with_entries("o.tx = $1")
 
 log = structlog.get_logger(__name__)
 

@@ -21,6 +21,7 @@ import structlog
 from ngsp.access import authorise_delivery, cut, subjects_in
 from ngsp.errors import AccessDenied, LogUnavailable, QuotaExhausted
 from ngsp.messages import TRACEPARENT, uuid7
+from ngsp.outbox import ACCEPTANCE
 from ngsp.quota import Quotas
 from ngsp.registry.model import Grant, Subscription
 from ngsp.registry.store import Registry
@@ -41,12 +42,15 @@ FROM subscription_progress p JOIN subscriptions s ON s.id = p.subscription
 WHERE s.active AND p.stopped = '' AND EXISTS (
     SELECT 1 FROM events e WHERE e.service = s.service AND (e.xid, e.seq) > (p.xid, p.seq)
         AND e.xid < pg_snapshot_xmin(pg_current_snapshot()))"""
-_NEXT = """
+_NEXT = f"""
+WITH e AS MATERIALIZED (
+    SELECT * FROM events e
+    WHERE service = $1 AND (xid, seq) > ($2::text::xid8, $3) AND xid < pg_snapshot_xmin(pg_current_snapshot())
+    ORDER BY xid, seq LIMIT $4
+)
 SELECT e.xid::text AS xid, e.seq, e.type, e.tx::text AS tx, e.line,
     CASE WHEN cardinality($5::text[]) = 0 OR e.type = ANY($5) THEN e.body END AS body, a.wrapped
-FROM events e LEFT JOIN entries a ON a.tx = e.tx AND a.kind = 1 AND a.at = e.at
-WHERE e.service = $1 AND (e.xid, e.seq) > ($2::text::xid8, $3) AND e.xid < pg_snapshot_xmin(pg_current_snapshot())
-ORDER BY e.xid, e.seq LIMIT $4"""
+FROM e {ACCEPTANCE.format(row="e", at="at")} ORDER BY e.xid, e.seq"""  # noqa: S608 - of constants
 _MOVE = """
 UPDATE subscription_progress SET xid = $3::text::xid8, seq = $4, moved_at = now()
 WHERE subscription = $1 AND run = $2 AND (xid, seq) < ($3::text::xid8, $4)"""

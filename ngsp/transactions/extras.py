@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import astuple, dataclass, field, fields
 from datetime import datetime
+from operator import attrgetter
 from typing import Literal
 
 import asyncpg
@@ -90,6 +91,19 @@ class DeliveryRow:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """What one attempt at a webhook came to. `status`: of HTTP, None where there was no answer; then `problem` says
+    why."""
+
+    tx: str
+    attempt: int
+    at: datetime
+    status: int | None
+    problem: str
+    duration_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoredReply:
     """The outcome a repeat or the caller of a submission is given. `code`: of the error, empty for success."""
 
@@ -137,6 +151,7 @@ class Extras:
     aside: QuarantineRow | None = None
     event: EventRow | None = None
     delivery: DeliveryRow | None = None
+    attempt: AttemptRow | None = None
 
 
 Answer = Literal["key-taken", "closed", "done-before"]
@@ -174,7 +189,15 @@ SELECT subscription, run, xid::text::xid8, seq, tx, publication, type, at FROM u
     $1::text[], $2::int[], $3::bigint[], $4::int[], $5::uuid[], $6::uuid[], $7::text[], $8::timestamptz[]
 ) AS made (subscription, run, xid, seq, tx, publication, type, at)
 ON CONFLICT DO NOTHING RETURNING tx::text"""
+ATTEMPTS = """
+INSERT INTO delivery_attempts (tx, attempt, at, status, problem, duration_us)
+SELECT * FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::smallint[], $5::text[], $6::bigint[])
+ON CONFLICT DO NOTHING"""
+attempt_values = attrgetter(*(field.name for field in fields(AttemptRow)))
 _OUTBOX_FIELDS = tuple(field.name for field in fields(OutboxRow))
+_EVENT_FIELDS = tuple(field.name for field in fields(EventRow))
+_event_values = attrgetter(*_EVENT_FIELDS)
+_delivery_values = attrgetter(*(field.name for field in fields(DeliveryRow)))
 
 
 @dataclass(slots=True)
@@ -221,9 +244,11 @@ async def apply_extras(connection: asyncpg.Connection, extras: list[Extras | Non
         await connection.copy_records_to_table("subjects", records=subjects, columns=("subject", "tx", "at"))
     events = [extra.event for extra in winners if extra.event is not None]
     if events:
-        rows = [(*astuple(event), seq) for seq, event in enumerate(events)]
-        columns = (*(column.name for column in fields(EventRow)), "seq")
-        await connection.copy_records_to_table("events", records=rows, columns=columns)
+        published = [(*_event_values(event), seq) for seq, event in enumerate(events)]
+        await connection.copy_records_to_table("events", records=published, columns=(*_EVENT_FIELDS, "seq"))
+    attempts = [extra.attempt for extra in winners if extra.attempt is not None]
+    if attempts:
+        await connection.execute(ATTEMPTS, *zip(*map(attempt_values, attempts), strict=True))
     aside = [astuple(extra.aside) for extra in winners if extra.aside is not None]
     if aside:
         columns = tuple(column.name for column in fields(QuarantineRow))
@@ -237,7 +262,7 @@ async def _deliver(connection: asyncpg.Connection, found: list[tuple[int, Extras
     if not made:
         return
     rows = sorted((delivery for _, delivery in made), key=lambda one: (one.subscription, one.run, one.xid, one.seq))
-    columns = zip(*map(astuple, rows), strict=True)
+    columns = zip(*map(_delivery_values, rows), strict=True)
     won = {row["tx"] for row in await connection.fetch(_DELIVERIES, *columns)}
     for index, delivery in made:
         if delivery.tx not in won:

@@ -10,6 +10,7 @@ from ngsp.errors import ERRORS, BadReply, Expired, LogUnavailable, NgspError, No
 from ngsp.text import Text
 from ngsp.transactions import entry
 from ngsp.transactions.extras import (
+    AttemptRow,
     DeliveryRow,
     EventRow,
     Extras,
@@ -209,18 +210,19 @@ class TransactionLog:
         *,
         line: bytes | None = None,
         undone: bool = False,
+        attempt: AttemptRow | None = None,
     ) -> bool:
         """The terminal entry of a submission, by whoever gets there first; False where it was closed before.
 
         `line`: the order key of its outbox row: who comes after it there is due then.
-        `undone`: only where surely nothing was done, whoever else may be about to publish it.
+        `undone`: only where surely nothing was done, whoever else may be about to publish it. `attempt`: of a delivery
+        to a webhook, the one that ended it.
         Not kept where it takes too long: the outcome is still on the bus, or the row still due, and comes again.
         """
         row = self._ended(tx, key, conclusion)
         reply = self._stored(tx, key, conclusion)
-        extras = Extras(
-            close=tx, line=line, undone=undone, reply=reply, aside=self._aside(tx, service, key, conclusion)
-        )
+        aside = self._aside(tx, service, key, conclusion)
+        extras = Extras(close=tx, line=line, undone=undone, reply=reply, aside=aside, attempt=attempt)
         if await self._writer.submit(Write((row,), extras=extras)) is not None:
             return False
         self._on_ended(service, entry.KINDS[conclusion.kind], conclusion.code)

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-import asyncpg
 import structlog
 from fastapi import FastAPI
 
@@ -35,6 +34,7 @@ from ngsp.jobs import Jobs
 from ngsp.probing import Prober
 from ngsp.quota import Quotas
 from ngsp.refusals import Refusals
+from ngsp.registry.change import Actor
 from ngsp.repeats import Repeats
 from ngsp.sweep import Sweep
 from ngsp.telemetry import configure_logging
@@ -217,7 +217,7 @@ class Gateway:
         delivering.start_jobs(jobs, settings)
         jobs.start("project", projector.run_once, settings.project_s, leased=True)
         jobs.start("sweep", sweep.step, settings.sweep_s, leased=True)
-        jobs.start("maintain", lambda: self._maintain(rows), MAINTENANCE_EVERY_S, leased=True)
+        jobs.start("maintain", lambda: self._maintain(ground), MAINTENANCE_EVERY_S, leased=True)
         reconcile(ground.bus, ground.registry, ground.presence, jobs, settings, ground.replies)
 
     def _start_tending(self, ground: Ground, calls: _Calls, inside: AdaptersInside) -> None:
@@ -241,8 +241,10 @@ class Gateway:
         ):
             self._jobs.start(name, step, TEND_EVERY_S)
 
-    async def _maintain(self, rows: asyncpg.Pool) -> int:
-        async with rows.acquire() as connection:
+    async def _maintain(self, ground: Ground) -> int:
+        keeper = Actor(self._settings.instance, "", frozenset(("operator",)))
+        await ground.registry.reseal_secrets(keeper, ground.vault)
+        async with ground.rows.acquire() as connection:
             await partitions.ensure(connection, entry.now())
             await partitions.retire(connection, entry.now(), self._settings.log_retention_months)
             await statistics.retire(connection, entry.now())

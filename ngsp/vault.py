@@ -196,6 +196,10 @@ class Vault:
         except InvalidTag:
             raise VaultError("sealed secret does not open") from None
 
+    def is_first(self, sealed: bytes) -> bool:
+        """Whether a sealed secret is sealed under the first KEK, so that it outlives the others."""
+        return sealed[:1] == VERSION and sealed[1:5] == self._keks[0].id
+
     def _held(self, kek_id: bytes) -> _Kek:
         kek = self._by_id.get(kek_id)
         if kek is None:

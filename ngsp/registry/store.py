@@ -20,6 +20,7 @@ from ngsp.registry import (
     heartbeats,
     life,
     members,
+    resealing,
     states,
     subscriptions,
 )
@@ -46,6 +47,7 @@ from ngsp.registry.sealing import Seal, seal_by
 from ngsp.registry.states import Decision
 from ngsp.registry.subscription_documents import NewSecretDocument, ReplayDocument, SubscriptionDocument
 from ngsp.registry.watch import OnChange, Watcher
+from ngsp.vault import Vault
 
 logger = structlog.get_logger(__name__)
 
@@ -142,6 +144,11 @@ class Registry:
     ) -> tuple[Stored[Subscription], str]:
         async with self.change(actor) as opened:
             return await subscriptions.new_secret(opened, id, document, self.given, condition)
+
+    async def reseal_secrets(self, actor: Actor, vault: Vault) -> int:
+        """Seals the secrets of webhooks under the vault's first key; of how many subscriptions."""
+        async with self.change(actor) as opened:
+            return await resealing.reseal_secrets(opened, vault)
 
     async def replay(self, actor: Actor, id: str, document: ReplayDocument) -> None:
         """No change of the registry, no revision: where a subscription stands is not in the snapshot."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,9 +14,12 @@ from pydantic import SecretStr
 
 from ngsp.adapter import Request
 from ngsp.local.postgres import LocalPostgres
+from ngsp.registry.model import webhook_secret_name
 from ngsp.vault import Vault
+from tests.support.events import Events, Subscriber
 from tests.support.gateway import Rig, further_gateway, running_gateway
 from tests.support.problems import NUMBER, problem
+from tests.support.registry import OPERATOR
 from tests.support.waiting import until
 
 OLD, NEW = (base64.b64encode(os.urandom(32)).decode() for _ in range(2))
@@ -140,3 +144,22 @@ async def test_a_subject_is_found_before_and_after(rig: Rig, second: Rig) -> Non
         found = {row["tx"] for row in rows}
         assert found >= expected
         assert elsewhere.headers["Ngsp-Transaction"] not in found
+
+
+async def test_secrets_of_webhooks_are_sealed_under_the_new_key(postgres: LocalPostgres, tmp_path: Path) -> None:
+    """By the upkeep of a gateway that has it in front, before the old one is taken out."""
+    async with running_gateway(postgres, tmp_path, Subscriber(), kek=FIRST_STEP) as rig:
+        made = await Events(rig, Subscriber()).subscribe("hooked", url="https://hooks.example.vn/")
+
+        async def sealed() -> bytes:
+            found = await rig.rows.fetchval("SELECT secrets FROM subscriptions WHERE id = 'hooked'")
+            return base64.b64decode(json.loads(found)[0]["sealed"])
+
+        old, new = (Vault(base64.b64decode(key)) for key in (OLD, NEW))
+        both = Vault([base64.b64decode(key) for key in SECOND_STEP.split()])
+        assert old.is_first(await sealed())
+        registry = rig.parts.registry
+        assert [await registry.reseal_secrets(OPERATOR, vault) for vault in (old, both, both)] == [0, 1, 0]
+        secret = new.open_secret(webhook_secret_name("hooked"), await sealed())
+        assert made["secret"] == "whsec_" + base64.b64encode(secret).decode()
+        assert registry.snapshot.subscriptions["hooked"].secrets[0].sealed == await sealed()

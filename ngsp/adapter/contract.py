@@ -25,9 +25,10 @@ from hypothesis.errors import Unsatisfiable
 from ngsp.adapter.declared import Declared
 from ngsp.adapter.declared_sources import DeclaredSource
 from ngsp.adapter.definition import Adapter
+from ngsp.adapter.event_types import EventTypes
 from ngsp.adapter.events import Found
 from ngsp.adapter.generated import Strategy, invalid, valid
-from ngsp.adapter.manifest import ManifestError, ServiceManifest
+from ngsp.adapter.manifest import EventServiceManifest, ManifestError, ServiceManifest
 from ngsp.adapter.recordings import Recording, read_recordings, replaying
 from ngsp.adapter.source_contract import try_live, try_recorded
 from ngsp.adapter.trial import NoReply, Offer, Trial, Tried, on_trial
@@ -75,7 +76,7 @@ def try_contract(adapter: Adapter, folder: Path, effort: Effort) -> list[Finding
         _need_recordings(adapter, folder, [recording for _, recording in recordings])
     tried = replaying(adapter, (recording for _, recording in recordings)) if replays else adapter
     with _Bench(tried) as bench:
-        findings = [Finding(path, _PUBLISHED) for path in adapter.published()]
+        findings = [_published(path, events, folder) for path, events in adapter.published().items()]
         findings += (bench.source(path, recordings if replays else None) for path in tried.sources)
         for offer in bench.trial.offers.values():
             name = f"{offer.manifest.service}/{offer.manifest.version}"
@@ -90,8 +91,19 @@ def try_contract(adapter: Adapter, folder: Path, effort: Effort) -> list[Finding
         return findings
 
 
-_PUBLISHED = Text("sự kiện: lược đồ và ví dụ hợp lệ", "events: schemas and examples are valid")
-"""Nothing serves them; what can be checked was, when the manifest was read."""
+def _published(path: str, events: EventServiceManifest, folder: Path) -> Finding:
+    """Nothing serves them. Schemas and examples were checked when the manifest was read; here those that are wrong."""
+    types, refused = EventTypes(events.schemas), _invalid_examples(folder, events)
+    faults = [
+        fault
+        for file, example in refused
+        for fault in _not_refused({each.pointer for each in types.faults(example["request"])}, file, example)
+    ]
+    what = Text(
+        f"sự kiện: lược đồ và ví dụ hợp lệ, {len(refused)} ví dụ sai bị từ chối",
+        f"events: schemas and examples are valid, {len(refused)} invalid examples are refused",
+    )
+    return Finding(path, what, tuple(faults[:5]))
 
 
 def _need_recordings(adapter: Adapter, folder: Path, recordings: list[Recording]) -> None:
@@ -199,10 +211,7 @@ class _Contract:
 
     def _invalid_example(self, file: Path, example: Any) -> Iterator[str]:
         found = {fault.pointer for fault in self.offer.request_schema.faults(example["request"])}
-        if not found:
-            yield f"{file}:1: " + tr("lược đồ vẫn nhận: hãy chặt hơn", "the schema takes it: make it narrower")
-        elif missing := set(example.get("pointers", ())) - found:
-            yield f"{file}:1: " + tr("không bị từ chối tại", "not refused at") + f" {', '.join(sorted(missing))}"
+        yield from _not_refused(found, file, example)
 
     def recordings(self, recordings: list[tuple[Path, Recording]]) -> Finding:
         faults = [fault for file, recording in recordings for fault in self._recorded(file, recording)]
@@ -296,13 +305,21 @@ class _Contract:
         return self._found(f"{number} hồ sơ giao hai lần", f"{number} submissions delivered twice", faults)
 
 
+def _not_refused(found: set[str], file: Path, example: Any) -> Iterator[str]:
+    """What is wrong with an example that shall be refused, and is at the places `found`."""
+    if not found:
+        yield f"{file}:1: " + tr("lược đồ vẫn nhận: hãy chặt hơn", "the schema takes it: make it narrower")
+    elif missing := set(example.get("pointers", ())) - found:
+        yield f"{file}:1: " + tr("không bị từ chối tại", "not refused at") + f" {', '.join(sorted(missing))}"
+
+
 def _off_schema(tried: Tried) -> Iterator[str]:
     if tried.faults:
         places = ", ".join(fault.pointer or "/" for fault in tried.faults[:5])
         yield tr(f"trả lời sai lược đồ tại {places}", f"the reply is off its schema at {places}")
 
 
-def _invalid_examples(folder: Path, service: ServiceManifest) -> list[tuple[Path, Any]]:
+def _invalid_examples(folder: Path, service: ServiceManifest | EventServiceManifest) -> list[tuple[Path, Any]]:
     """Requests that the author says are wrong: `invalid/*.json` beside the examples, `{"request", "pointers"}`."""
     written = next(
         found

@@ -92,11 +92,11 @@ class Run:
                 self.failed.append(f"{file.relative_to(self.folder)}: {wanted}, but {answer.status_code} {answer.text}")
 
     def _put(self, text: str) -> str:
-        """With every `{{name}}` filled in."""
+        """With every `{{name}}` filled in that has a value; the others stay, as Bruno leaves them."""
         return re.sub(r"\{\{(\$?\w+)\}\}", lambda found: self._value(found[1]), text)
 
     def _value(self, name: str) -> str:
-        return str(uuid.uuid4()) if name == "$guid" else self.variables[name]
+        return str(uuid.uuid4()) if name == "$guid" else self.variables.get(name, f"{{{{{name}}}}}")
 
 
 def _part(answer: httpx.Response, where: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from adapters.rest_server.server import Answering, RestServer
@@ -15,16 +16,18 @@ CLIENT_ID = "nen-tang-tich-hop"
 
 @dataclass(frozen=True)
 class Rest(System):
-    """`make`: what answers, and how many records there are. `open_paths`: asked without a token."""
+    """`make`: what answers, and how many records there are. `open_paths`: asked without a token. `kept`: ending of the
+    file beside the secret in which it keeps what it was told; `make` is given its path then."""
 
     name: str
-    make: Callable[[], tuple[Answering, int]]
+    make: Callable[..., tuple[Answering, int]]
     open_paths: frozenset[str]
+    kept: str = ""
     faults: ClassVar = RestServer.faults
     suffix: ClassVar = "secret"
 
     def open(self, options: Options) -> Opened:
-        made = Once(self.make)
+        made = Once(partial(self.make, options.secret_file.with_suffix(self.kept)) if self.kept else self.make)
         server = RestServer(
             lambda: made()[0],
             Client(CLIENT_ID, secret_in(options.secret_file)),

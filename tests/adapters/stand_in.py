@@ -6,7 +6,8 @@ import asyncio
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +20,17 @@ from ngsp.local.child import signal_to
 PROJECT = Path(__file__).parents[2]
 START_LIMIT_S = 30.0
 LOOPBACK = {"NGSP_ADAPTER_ALLOWED_NETWORKS": "127.0.0.1/32"}
+
+
+@asynccontextmanager
+async def inside(system: StandIn) -> AsyncIterator[httpx.AsyncClient]:
+    """A REST stand-in as those who work in its agency reach it."""
+    async with httpx.AsyncClient(base_url=system.url) as client:
+        secret = Path(system.told["secret_file"]).read_text("ascii")
+        form = {"grant_type": "client_credentials"}
+        answer = await client.post("/token", data=form, auth=(system.told["client_id"], secret))
+        client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        yield client
 
 
 class StandIn:

@@ -38,7 +38,15 @@ def test_documents_are_without_fault() -> None:
     members = {declaration.name for declaration in found if declaration.document.kind == "member"}
     assert members >= {"G22", "G12", "G01", "G01.01", "H41", "H14"}
     clients = {declaration.name: declaration.document for declaration in found if declaration.document.kind == "client"}
-    assert clients.keys() == {"g22-portal", "h41-onestop", "h14-onestop", "h14-trial", "operator", *ADAPTERS}
+    assert clients.keys() == {
+        "g22-portal",
+        "h41-onestop",
+        "h14-onestop",
+        "h14-trial",
+        "g12-business-portal",
+        "operator",
+        *ADAPTERS,
+    }
     adapters = {declaration.name for declaration in found if declaration.document.kind == "adapter"}
     assert adapters == {*ADAPTERS, *WAITING}
 

@@ -17,10 +17,10 @@ from adapters.h41_dossiers.dossier_server.dossiers import dossiers as made
 from ngsp.adapter import Adapter
 from ngsp.messages import uuid7
 from tests.adapters.door import Door, door_to, example
-from tests.adapters.stand_in import StandIn
+from tests.adapters.stand_in import StandIn, inside
 
 MANIFEST = Path(__file__).parents[2] / "adapters" / "h41_dossiers" / "manifest.yaml"
-HAND_IN, RESULT = "one-stop-dossier", "one-stop-result"
+HAND_IN, RESULT, CHANGE = "one-stop-dossier", "one-stop-result", "procedure-change-received"
 ASKED = example(HAND_IN, "1-birth")["request"]
 _serials = itertools.count(1)
 
@@ -34,7 +34,7 @@ async def doors(dossier_system: StandIn, tmp_path: Path) -> AsyncIterator[dict[s
             name: await stack.enter_async_context(
                 door_to(Adapter.load(MANIFEST), tmp_path / name, environment, service=name)
             )
-            for name in (HAND_IN, RESULT)
+            for name in (HAND_IN, RESULT, CHANGE)
         }
     await dossier_system.switch("none")
 
@@ -139,6 +139,31 @@ async def test_a_dossier_for_a_unit_that_nobody_mapped_is_refused_kept_and_shown
 async def test_a_procedure_of_elsewhere_is_refused(doors: dict[str, Door]) -> None:
     reply = await doors[HAND_IN].ask(dossier(maThuTuc="1.000000"))
     assert (reply.status, reply.code) == ("refused", "KHONG_CO_THU_TUC")
+
+
+@pytest.mark.parametrize("name", ["1-amended", "2-abolished"])
+async def test_a_change_of_a_procedure_is_taken_once_by_its_event(
+    doors: dict[str, Door], dossier_system: StandIn, name: str
+) -> None:
+    """Each delivery of it is another transaction; the event is the same."""
+    shown = example(CHANGE, name)
+    event = shown["request"] | {"id": f"{uuid7()}-{shown['request']['id']}"}
+    assert await doors[CHANGE].answer(event) == shown["reply"]
+    assert await doors[CHANGE].answer(event) == {"daCo": True}
+    async with inside(dossier_system) as system:
+        answer = await system.get("/ThayDoiTTHC", params={"maSuKien": event["id"]})
+        missing = await system.get("/ThayDoiTTHC", params={"maSuKien": "none"})
+    data = event["data"]
+    assert answer.json()["data"] == {
+        "MaSuKien": event["id"],
+        "MaTTHC": data["maThuTuc"],
+        "PhienBan": str(data["phienBan"]),
+        "Loai": event["type"],
+        "SoQuyetDinh": data["quyetDinh"],
+        "NgayHieuLuc": data["hieuLucTu"].replace("-", ""),
+        "SoLan": 2,
+    }
+    assert missing.json()["error_code"] == "KHONG_CO_SU_KIEN"
 
 
 async def test_no_such_dossier_is_a_no(doors: dict[str, Door]) -> None:

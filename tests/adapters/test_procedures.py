@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import pairwise
@@ -16,9 +16,11 @@ import pytest
 from adapters.g22_procedures.procedure_server.catalogue import HOLDS_S, Catalogue
 from adapters.g22_procedures.procedure_server.procedures import procedures
 from adapters.rest_server.server import Asked
-from ngsp.adapter import Adapter
+from ngsp.adapter import Adapter, Found, Refused, Unavailable
+from ngsp.adapter.event_types import EventTypes
+from ngsp.adapter.events import Changes
 from tests.adapters.door import Door, door_to, example
-from tests.adapters.stand_in import StandIn
+from tests.adapters.stand_in import StandIn, inside
 
 MANIFEST = Path(__file__).parents[2] / "adapters" / "g22_procedures" / "manifest.yaml"
 LOOK_UP, CHANGES = "procedures", "procedure-changes"
@@ -159,6 +161,112 @@ async def test_following_the_numbers_gives_every_change_once(doors: dict[str, Do
 async def test_a_number_of_another_catalogue_is_refused(doors: dict[str, Door]) -> None:
     reply = await doors[CHANGES].ask({"sau": 999_999_999})
     assert (reply.status, reply.code) == ("refused", "SO-CHUA-CO")
+
+
+# Events
+
+EVENTS = "G22/procedure-events/v1"
+OWN = "2.001583"
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    return tmp_path / "secret"
+
+
+@asynccontextmanager
+async def following(system: StandIn) -> AsyncIterator[Changes]:
+    """The source of the adapter, beside a stand-in of the test's own."""
+    adapter = Adapter.load(MANIFEST)
+    async with adapter.open_resources(system.environment("NGSP_G22_PROCEDURES")):
+        yield adapter.sources[EVENTS].over(None)
+
+
+@asynccontextmanager
+async def own_system(secret: Path) -> AsyncIterator[StandIn]:
+    async with StandIn("adapters.g22_procedures.procedure_server", "--secret-file", str(secret)) as process:
+        yield process
+
+
+async def amend(system: StandIn, decision: str, code: str = OWN) -> dict[str, Any]:
+    async with inside(system) as client:
+        answer = await client.post(f"/thuTuc/{code}/phienBan", json={"quyetDinh": decision})
+        found: dict[str, Any] = answer.json() | {"status": answer.status_code}
+        return found
+
+
+def documents(found: Found) -> list[dict[str, Any]]:
+    return [event.to_publish("/G22/g22-procedures").document() for event in found.events]
+
+
+async def test_an_amendment_becomes_an_event_and_what_was_there_before_does_not(secret: Path) -> None:
+    filled_with = len(catalogue().events)
+    versions = catalogue().procedures[OWN]
+    async with own_system(secret) as system, following(system) as changes:
+        assert await changes(None) == Found([], str(filled_with))
+        amended = [await amend(system, f"{number}/QĐ-VPCP") for number in (1, 2)]
+        assert [(each["status"], each["so"], each["phienBan"]) for each in amended] == [
+            (201, filled_with + number, len(versions) + number) for number in (1, 2)
+        ]
+        for cursor in (None, str(filled_with)):
+            found = await changes(cursor)
+            assert (found.cursor, found.more) == (str(filled_with + 2), False)
+            first, second = documents(found)
+            assert (first["id"], first["type"]) == (f"{filled_with + 1}-1/QĐ-VPCP", "vn.gov.vpcp.procedure.amended")
+            assert (first["subject"], first["data"]["quyetDinh"]) == (OWN, "1/QĐ-VPCP")
+            assert first["data"]["hieuLucTu"] < second["data"]["hieuLucTu"]
+            types = EventTypes(Adapter.load(MANIFEST).published()[EVENTS].schemas)
+            assert [types.faults(event) for event in (first, second)] == [(), ()]
+        async with door_to(
+            Adapter.load(MANIFEST), secret.parent / "door", system.environment("NGSP_G22_PROCEDURES"), service=LOOK_UP
+        ) as door:
+            shown = await door.answer({"maThuTuc": OWN, "ngay": second["data"]["hieuLucTu"]})
+            assert shown["cacPhienBan"][-1]["quyetDinh"] == "2/QĐ-VPCP"
+            assert [each["phienBan"] for each in shown["cacPhienBan"]] == list(range(1, len(versions) + 3))
+
+
+async def test_the_system_keeps_its_amendments_over_a_restart(secret: Path) -> None:
+    async with own_system(secret) as system:
+        await amend(system, "7/QĐ-VPCP")
+        async with following(system) as changes:
+            before = await changes(None)
+    async with own_system(secret) as system, following(system) as changes:
+        assert await changes(None) == before
+        assert await changes(before.cursor) == Found([], before.cursor)
+
+
+async def test_every_change_there_ever_was_fits_its_schema(secret: Path) -> None:
+    types = EventTypes(Adapter.load(MANIFEST).published()[EVENTS].schemas)
+    kinds: Counter[str] = Counter()
+    async with own_system(secret) as system, following(system) as changes:
+        cursor: str | None = "0"
+        while True:
+            found = await changes(cursor)
+            for event in documents(found):
+                assert types.faults(event) == ()
+                kinds[event["type"].rpartition(".")[2]] += 1
+            cursor = found.cursor
+            if not found.more:
+                break
+    assert kinds.keys() == {"issued", "amended", "abolished"}
+    assert kinds.total() == len(catalogue().events)
+
+
+async def test_a_source_that_is_refused_or_left_alone(secret: Path) -> None:
+    async with own_system(secret) as system, following(system) as changes:
+        with pytest.raises(Refused):
+            await changes("999999")
+        await system.switch("overloaded")
+        with pytest.raises(Unavailable):
+            await changes(None)
+        assert (await amend(system, "1/QĐ-VPCP"))["status"] == 503
+
+
+async def test_what_cannot_be_amended_is_not(secret: Path) -> None:
+    async with own_system(secret) as system:
+        told = [await amend(system, "1/QĐ-VPCP", code) for code in ("1.000000", abolished())]
+        assert [(each["status"], each["maLoi"]) for each in told] == [(404, "KHONG_CO_THU_TUC"), (409, "DA_BAI_BO")]
+    assert not secret.with_suffix(".jsonl").exists()
 
 
 BOTH = (LOOK_UP, CHANGES)

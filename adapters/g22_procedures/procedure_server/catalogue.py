@@ -2,16 +2,22 @@
 
 GET /thuTuc/{maThuTuc}?ngay=dd/MM/yyyy   200 {…, luuTamGiay}, 404 {maLoi}; the code with an organ's suffix too
 GET /thayDoi?sau=…&toiDa=…               200 {danhSach: […], cuoi, conNua}, 409 {maLoi} for a number yet to come
+POST /thuTuc/{maThuTuc}/phienBan {quyetDinh}
+                                         201 {so, maThuTuc, phienBan, hieuLucTu}, 404, 409 {maLoi}: amends it
 
-`luuTamGiay`: for how many seconds the answer may be kept: an hour, or until the version ends.
+`luuTamGiay`: for how many seconds the answer may be kept: an hour, or until the version ends. `sau` left out: behind
+what the database was filled with at its opening, so that who follows its changes gets those that are its own.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 from adapters.g01_population.names import Draw
@@ -21,6 +27,7 @@ from adapters.rest_server.server import Asked
 STATE_PATH = "/tinhTrang"
 HOLDS_S = 3_600
 MOST_CHANGES = 500
+NOTICE_DAYS = 15
 _VIETNAM = timezone(timedelta(hours=7))
 _CODE = re.compile(r"([12]\.[0-9]{6})(?:\.000\.00\.00\.([GH][0-9]{2}))?")
 _LEVELS = {COMMUNE: "Cấp xã", "TINH": "Cấp tỉnh", MINISTRY: "Cấp bộ"}
@@ -39,15 +46,21 @@ class Event:
 
 
 class Catalogue:
-    """Procedures and the log of their changes, numbered from 1. `clock`: what time it is, aware."""
+    """Procedures and the log of their changes, numbered from 1. `clock`: what time it is, aware. `kept`: the file that
+    holds the amendments, one JSON object a line; without it they last as long as the process."""
 
-    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC), kept: Path | None = None) -> None:
+        self._clock, self._kept = clock, kept
+        self._lock = threading.Lock()
         self.procedures = procedures()
         self.events = sorted(
             (event for code, versions in self.procedures.items() for event in _events(code, versions)),
             key=lambda event: (event.day, event.code, event.version, event.kind),
         )
+        self._filled_with = len(self.events)
+        for line in kept.read_text("utf-8").splitlines() if kept and kept.exists() else ():
+            amended = json.loads(line)
+            self._amend(amended["maThuTuc"], amended["quyetDinh"], date.fromisoformat(amended["ngayCongBo"]))
 
     def answer(self, asked: Asked) -> tuple[int, object]:
         if asked.path == STATE_PATH:
@@ -57,8 +70,11 @@ class Catalogue:
                 case "GET", ["thuTuc", code]:
                     return self._version(next(iter(self.procedures)) if asked.other else code, asked.query.get("ngay"))
                 case "GET", ["thayDoi"]:
-                    return self._changes(int(asked.query["sau"]), int(asked.query.get("toiDa", "100")))
-        except (KeyError, ValueError):
+                    after = int(asked.query.get("sau", self._filled_with))
+                    return self._changes(after, int(asked.query.get("toiDa", "100")))
+                case "POST", ["thuTuc", code, "phienBan"]:
+                    return self._amended(code, asked.json()["quyetDinh"])
+        except (KeyError, TypeError, ValueError):
             return 400, {"maLoi": "THAM_SO_SAI"}
         return 404, {"maLoi": "KHONG_CO_DICH_VU"}
 
@@ -79,6 +95,30 @@ class Catalogue:
             end = datetime.combine(version.until + timedelta(days=1), time(), _VIETNAM)
             holds_s = min(HOLDS_S, int((end - now).total_seconds()))
         return 200, _shown(wanted, code[2] or "", version, versions) | {"luuTamGiay": holds_s}
+
+    def _amended(self, code: str, decision: str) -> tuple[int, object]:
+        today = self._clock().astimezone(_VIETNAM).date()
+        with self._lock:
+            if code not in self.procedures:
+                return 404, {"maLoi": "KHONG_CO_THU_TUC"}
+            if self.procedures[code][-1].until is not None:
+                return 409, {"maLoi": "DA_BAI_BO"}
+            if self._kept:
+                line = {"maThuTuc": code, "quyetDinh": decision, "ngayCongBo": today.isoformat()}
+                with self._kept.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            event = self._amend(code, decision, today)
+            told = {"so": len(self.events), "maThuTuc": code, "phienBan": event.version}
+            return 201, told | {"hieuLucTu": f"{event.since:%d/%m/%Y}"}
+
+    def _amend(self, code: str, decision: str, day: date) -> Event:
+        """The next version, in force from some days after it was published and after the one before it."""
+        *older, last = self.procedures[code]
+        since = max(day, last.since) + timedelta(days=NOTICE_DAYS)
+        new = replace(last, number=last.number + 1, decision=decision, published=day, since=since)
+        self.procedures[code] = (*older, replace(last, until=since - timedelta(days=1)), new)
+        self.events.append(Event(day, code, new.number, "SUA_DOI", decision, since))
+        return self.events[-1]
 
     def _changes(self, after: int, most: int) -> tuple[int, object]:
         if after < 0 or not 1 <= most <= MOST_CHANGES:

@@ -4,14 +4,20 @@ POST /TiepNhanHoSoMC {maYeuCau, data: [{MaHoSo, MaTTHC, MaDonVi, ChuHoSo, NgayNo
                      {error_code, message, data: [{MaHoSo, SoBienNhan, NgayTiepNhan, NgayHenTra, …}]}
 GET /TraCuuHoSoMC?maHoSo=…
                      {error_code, message, data: {MaHoSo, TrangThai, Buoc: […], …}}
+POST /NhanThayDoiTTHC {maYeuCau, MaSuKien, MaTTHC, PhienBan, Loai, SoQuyetDinh, NgayHieuLuc yyyyMMdd}
+                     {error_code, message, data: {MaSuKien, DaCo}}
+GET /ThayDoiTTHC?maSuKien=…
+                     {error_code, message, data: {MaSuKien, MaTTHC, PhienBan, Loai, SoQuyetDinh, NgayHieuLuc, SoLan}}
 
 A dossier for a unit that nobody has mapped yet is kept, not received (state 3), with the reason: someone maps the unit
-and it goes on. It is never dropped.
+and it goes on. It is never dropped. A change of a procedure is taken once by its event, whatever comes again; `SoLan`
+tells how often it came.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from datetime import datetime
 from typing import Any
 
@@ -31,10 +37,12 @@ from adapters.rest_server.server import Asked
 
 STATE_PATH = "/tinhTrang"
 _TIME = "%Y%m%d%H%M%S"
+_CHANGE = ("MaSuKien", "MaTTHC", "PhienBan", "Loai", "SoQuyetDinh", "NgayHieuLuc")
 _MESSAGES = {
     "DA_CO_HO_SO": "Mã hồ sơ đã có",
     "KHONG_CO_THU_TUC": "Thủ tục không thực hiện tại tỉnh",
     "KHONG_CO_HO_SO": "Không có hồ sơ",
+    "KHONG_CO_SU_KIEN": "Không có sự kiện",
     "THAM_SO_SAI": "Tham số sai",
     UNMAPPED: "Đơn vị chưa được ánh xạ, hồ sơ được giữ lại",
 }
@@ -47,6 +55,8 @@ class Desk:
         self.dossiers = dossiers
         self._units = units()
         self._answered: dict[str, dict[str, Any]] = {}
+        self._changes: dict[str, dict[str, Any]] = {}
+        self._came: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def answer(self, asked: Asked) -> tuple[int, object]:
@@ -59,6 +69,10 @@ class Desk:
                         return 200, self._received(asked.json())
                     case "GET", "/TraCuuHoSoMC":
                         return 200, self._found(asked.query["maHoSo"], asked.other)
+                    case "POST", "/NhanThayDoiTTHC":
+                        return 200, self._changed(asked.json())
+                    case "GET", "/ThayDoiTTHC":
+                        return 200, self._change(asked.query["maSuKien"])
             except (KeyError, TypeError, ValueError):
                 return 200, _no("THAM_SO_SAI")
         return 404, {"error_code": "404", "message": "Không có dịch vụ"}
@@ -95,6 +109,19 @@ class Desk:
             "TenDonVi": self._units[unit],
         }
         return {"error_code": "0", "message": "OK", "data": [receipt]}
+
+    def _changed(self, told: dict[str, Any]) -> dict[str, Any]:
+        event = str(told["MaSuKien"])
+        there = event in self._changes
+        if not there:
+            self._changes[event] = {name: str(told[name]) for name in _CHANGE}
+        self._came[event] += 1
+        return {"error_code": "0", "message": "OK", "data": {"MaSuKien": event, "DaCo": there}}
+
+    def _change(self, event: str) -> dict[str, Any]:
+        if event not in self._changes:
+            return _no("KHONG_CO_SU_KIEN")
+        return {"error_code": "0", "message": "OK", "data": self._changes[event] | {"SoLan": self._came[event]}}
 
     def _found(self, code: str, other: bool) -> dict[str, Any]:
         dossier = next(iter(self.dossiers.values())) if other else self.dossiers.get(code)

@@ -71,7 +71,7 @@ async def _show(world: World, started: float) -> None:
             f"Ready after {time.monotonic() - started:.1f} seconds at {world.base_url}\n",
         )
     )
-    job = MainJob(world.base_url, world.secret_of, world.provider_url, _say)
+    job = MainJob(world.base_url, world.secret_of, world.provider_url, world.told, _say)
     verified = await job.run()
     _write_description(world)
     _say(

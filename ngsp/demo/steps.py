@@ -16,6 +16,7 @@ import orjson
 
 from ngsp.client import AsyncClient, CallError, ClientSecret, Options, Submission, Transaction, errors
 from ngsp.demo.catalogue import ask_every_service
+from ngsp.demo.events import Told, publish_and_deliver
 from ngsp.text import language_of_terminal, tr
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -52,6 +53,7 @@ class MainJob:
     base_url: str
     secret_of: Secret
     provider_url: str
+    told: Told
     say: Say
     systems: dict[str, AsyncClient] = field(default_factory=dict)
     transactions: list[str] = field(default_factory=list)
@@ -71,10 +73,11 @@ class MainJob:
             (tr("Gửi lại đúng yêu cầu đó", "Send the very same again"), self._repeat),
             (tr("Đối chiếu sổ của nơi cung cấp", "Check the provider's own register"), self._register),
             (tr("Hỏi mọi dịch vụ trong danh mục", "Ask every service of the catalogue"), self._catalogue),
+            (tr("Báo một thay đổi cho hai bên đăng ký", "Tell two subscribers of a change"), self._event),
             (tr("Xem nhật ký giao dịch", "Read the transaction log"), self._log),
         ]
         async with AsyncExitStack() as stack:
-            for who in ("g22-portal", "h14-onestop", "operator"):
+            for who in ("g22-portal", "h14-onestop", "g12-business-portal", "operator"):
                 credentials = ClientSecret(who, self.secret_of(who))
                 system = AsyncClient(self.base_url, credentials, language=language_of_terminal())
                 self.systems[who] = await stack.enter_async_context(system)
@@ -188,6 +191,12 @@ class MainJob:
 
     async def _catalogue(self) -> str:
         return "\n        ".join(await ask_every_service(self.portal, self.run_mark))
+
+    async def _event(self) -> str:
+        portal, operator = self.systems["g12-business-portal"], self.systems["operator"]
+        happened = await publish_and_deliver(portal, operator, self.told, self.run_mark, must)
+        self.transactions += happened.transactions
+        return "\n        ".join(happened.lines)
 
     async def _log(self) -> str:
         found: dict[str, Transaction] = {}

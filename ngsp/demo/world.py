@@ -121,6 +121,11 @@ class World:
         """Where the stand-ins tell how they are reached."""
         return self.data / "systems"
 
+    def told(self, program: str) -> dict[str, Any]:
+        """What a stand-in that listens has told: its address, its client and the file of the client's secret."""
+        found: dict[str, Any] = orjson.loads((self._told / f"{program}.json").read_bytes())
+        return found
+
     async def _begin_systems(self) -> None:
         """The providers' systems, in one process; it goes on making their records while all else is started."""
         self._say(tr("Khởi động các hệ thống của nơi cung cấp …", "Starting the providers' systems …"))
@@ -136,7 +141,7 @@ class World:
         for program in PROGRAMS:
             ready = self._told / f"{program.name}.json"
             await self.programs.until(SYSTEMS, partial(asyncio.to_thread, ready.exists))
-            told: dict[str, Any] = orjson.loads(await asyncio.to_thread(ready.read_bytes))
+            told = await asyncio.to_thread(self.told, program.name)
             found |= {variable: str(told[member]) for variable, member in program.variables.items()}
         return self._databases | found
 
@@ -165,6 +170,7 @@ class World:
             "NGSP_INSTANCE": "demo-1",
             "NGSP_BUS": "kafka" if bootstrap else "embedded",
             "NGSP_KAFKA_BOOTSTRAP": bootstrap,
+            "NGSP_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.1/32",
         }
         if not bootstrap:
             inside = {"NGSP_ADAPTERS": ",".join(ADAPTERS.values()), "NGSP_ADAPTER_FOLDER": str(self.data / "adapters")}

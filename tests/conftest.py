@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from tests.support.providers import on_mariadb, on_postgresql, on_sqlite, provider
 from tests.support.servers import kafka, kafka_programs_present, mariadb, postgres
@@ -34,6 +36,14 @@ _REMEDIES = {
 """Servers that a machine may lack."""
 _NEEDS = "needs"
 _counts: Counter[tuple[str, str]] = Counter()
+
+
+@pytest.fixture
+def own_logging() -> Iterator[None]:
+    """For tests that type commands in this process: those make the log quieter, and others read it."""
+    logging = structlog.get_config()
+    yield
+    structlog.configure(**logging)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

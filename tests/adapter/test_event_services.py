@@ -47,7 +47,7 @@ def service(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def _english(monkeypatch: pytest.MonkeyPatch) -> None:
+def _english(monkeypatch: pytest.MonkeyPatch, own_logging: None) -> None:
     monkeypatch.setenv("NGSP_LANGUAGE", "en")
 
 

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-import structlog
 from aiohttp import web
 from typer.testing import CliRunner
 
@@ -29,15 +28,12 @@ from tests.support.waiting import until
 
 
 @pytest.fixture(autouse=True)
-def _alone_and_in_english(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    logging = structlog.get_config()
+def _alone_and_in_english(monkeypatch: pytest.MonkeyPatch, own_logging: None, tmp_path: Path) -> None:
     monkeypatch.setenv("NGSP_LANGUAGE", "en")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     for module in [name for name in sys.modules if name.startswith(("h14_land", "h41_land"))]:
         monkeypatch.delitem(sys.modules, module)  # of another test, in another folder
-    yield
-    structlog.configure(**logging)  # the commands make it quieter, for a process of their own
 
 
 def typed(*arguments: str, exits: int = 0) -> str:

@@ -290,6 +290,7 @@ def typed(*arguments: str, exits: int = 0) -> str:
     return done.output
 
 
+@pytest.mark.usefixtures("own_logging")
 async def test_its_contract_on_a_recorded_answer(
     server: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,6 +331,7 @@ async def test_its_contract_on_a_recorded_answer(
     assert "source/event/data/tuoi: no type of event has such a member" in told
 
 
+@pytest.mark.usefixtures("own_logging")
 def test_a_source_in_python_is_tried_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NGSP_LANGUAGE", "en")
     folder = tmp_path / "h41_python_cases"

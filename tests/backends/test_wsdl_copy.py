@@ -17,7 +17,7 @@ ROOT, TYPES = (WSDL / "values.wsdl").read_bytes(), (WSDL / "types.xsd").read_byt
 
 
 @pytest.fixture(autouse=True)
-def _in_english_on_loopback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _in_english_on_loopback(monkeypatch: pytest.MonkeyPatch, own_logging: None, tmp_path: Path) -> None:
     monkeypatch.setenv("NGSP_LANGUAGE", "en")
     monkeypatch.setenv("NGSP_ADAPTER_ALLOWED_NETWORKS", "127.0.0.1/32")
     monkeypatch.chdir(tmp_path)

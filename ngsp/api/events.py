@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -15,6 +17,7 @@ from ngsp.api.strict import PROBLEMS, StrictRequest, StrictRoute, check_content_
 from ngsp.errors import Fault, SchemaMismatch, UnsupportedType
 from ngsp.events.cloudevents import of_headers
 from ngsp.events.publishing import Sent
+from ngsp.gate import Gate
 from ngsp.messages import TRACEPARENT, ServiceKey
 from ngsp.registry.event_schemas import BATCH, BINARY, MOST_IN_BATCH, STRUCTURED
 from ngsp.text import Text
@@ -59,7 +62,7 @@ class Publications(BaseModel):
 @router.post(
     "/{provider}/{service}/{version}",
     status_code=202,
-    openapi_extra={"requestBody": _BODY, PROBLEMS: [403, 409, 410, 413, 415, 422, 503]},
+    openapi_extra={"requestBody": _BODY, PROBLEMS: [403, 409, 410, 413, 415, 422, 429, 503]},
 )
 async def publish(
     request: Request,
@@ -76,15 +79,30 @@ async def publish(
     The same source and id are the same event: sent again it is not two.
     """
     path = ServiceKey.parse(f"{member_code(provider)}/{service}/{version}").path
+    held, who = parts(request), caller.client.id
+    if refusal := held.gate.refusal(who):
+        raise refusal
     sent, alone = await _read(request)
-    publisher = parts(request).publisher
-    found = await publisher.publish(caller.client, path, sent, alone=alone, traceparent=_traceparent(request))
+    with _inside(held.gate, who, len(sent)):
+        found = await held.publisher.publish(caller.client, path, sent, alone=alone, traceparent=_traceparent(request))
     if alone:
         response.headers["Ngsp-Transaction"] = found[0].transaction
         response.headers["Location"] = f"/v1/transactions/{found[0].transaction}"
     return Publications(
         items=[PublicationView(id=one.id, transaction=one.transaction, repeated=one.repeated) for one in found]
     )
+
+
+@contextmanager
+def _inside(gate: Gate, who: str, number: int) -> Iterator[None]:
+    """Each event counts as an exchange: whoever publishes many leaves room for the calls of others."""
+    for _ in range(number):
+        gate.enter(who)
+    try:
+        yield
+    finally:
+        for _ in range(number):
+            gate.leave(who)
 
 
 async def _read(request: Request) -> tuple[Sent, bool]:

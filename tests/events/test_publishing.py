@@ -222,3 +222,18 @@ async def test_the_event_comes_back_in_no_log_line(events: Events, capfd: pytest
     written = capfd.readouterr()
     assert NAME not in written.out + written.err
     assert orjson.dumps(NAME).decode() not in written.out + written.err
+
+
+async def test_while_the_gateway_has_no_room_publishers_are_refused_as_callers_are(events: Events) -> None:
+    gate, before = events.rig.parts.gate, await stored(events.rig)
+    for _ in range(512):
+        gate.enter("others")
+    try:
+        answer = await events.publish(event())
+    finally:
+        for _ in range(512):
+            gate.leave("others")
+    problem(answer, 503, "overloaded")
+    assert await stored(events.rig) == before
+    assert (await events.publish(event())).status_code == 202
+    assert gate.in_flight == 0

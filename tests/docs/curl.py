@@ -15,6 +15,7 @@ def main() -> None:
     parser.add_argument("-i", action="store_true", dest="include")
     parser.add_argument("-u", dest="user")
     parser.add_argument("-d", dest="data")
+    parser.add_argument("-X", dest="method")
     parser.add_argument("-H", dest="headers", action="append", default=[])
     parser.add_argument("url")
     asked = parser.parse_args()
@@ -22,7 +23,7 @@ def main() -> None:
     if asked.data is not None:
         headers = {"Content-Type": "application/x-www-form-urlencoded"} | headers
     answer = httpx.request(
-        "GET" if asked.data is None else "POST",
+        asked.method or ("GET" if asked.data is None else "POST"),
         asked.url,
         content=None if asked.data is None else asked.data.encode(),
         headers=headers,

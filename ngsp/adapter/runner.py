@@ -186,10 +186,8 @@ class AdapterRunner:
 
     async def stop(self, timeout_s: float = 30.0) -> None:
         """Take no more, finish what is in work, close everything."""
-        if self._sources:
-            await self._sources.stop(timeout_s)
-        if self._subscription:
-            await self._subscription.stop(timeout_s)
+        working = (part for part in (self._sources, self._subscription) if part is not None)
+        await asyncio.gather(*(part.stop(timeout_s) for part in working))
         await self._stack.aclose()
         log.info("adapter stopped", adapter=self._adapter.id, handled=self.handled)
 

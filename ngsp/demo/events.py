@@ -63,12 +63,9 @@ def receiving() -> Iterator[Receiver]:
 
         def do_POST(self) -> None:
             length = int(self.headers.get("Content-Length", "0"))
-            if length > LARGEST_EVENT_BYTES:
-                self.close_connection = True
-                status = 413
-            else:
-                status = receiver.take(self.headers, self.rfile.read(length))
-            self.send_response(status)
+            body = self.rfile.read(min(length, LARGEST_EVENT_BYTES))
+            self.close_connection = length > LARGEST_EVENT_BYTES  # the rest of it is not read
+            self.send_response(401 if self.close_connection else receiver.take(self.headers, body))
             self.send_header("Content-Length", "0")
             self.end_headers()
 

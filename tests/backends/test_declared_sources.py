@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
+import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,10 +22,14 @@ from ngsp.adapter.cursors import Cursors
 from ngsp.adapter.events import Changes
 from ngsp.adapter.sources import Feed
 from ngsp.cli_adapter import adapter_app
+from ngsp.local.child import signal_to
+from ngsp.local.ports import free_port
+from tests.adapter.adapter_process import PROJECT
 from tests.adapter.journal import MARK, Bulletin
 from tests.backends.declaring import LOCAL, load
 from tests.backends.scripted import Scripted, json_answer, raw, scripted
 from tests.support.providers import Provider
+from tests.support.waiting import until
 
 OPENED, CLOSED = "vn.h41.case.opened", "vn.h41.case.closed"
 PATH = "H41/case-events/v1"
@@ -331,9 +338,9 @@ async def test_its_contract_on_a_recorded_answer(
     assert "source/event/data/tuoi: no type of event has such a member" in told
 
 
-@pytest.mark.usefixtures("own_logging")
-def test_a_source_in_python_is_tried_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NGSP_LANGUAGE", "en")
+@pytest.fixture
+def in_python(tmp_path: Path) -> Path:
+    """The folder of an adapter with a source in Python, whose second event is off its schema."""
     folder = tmp_path / "h41_python_cases"
     folder.mkdir()
     text = declared(REST, "").replace("backend:\n  kind: rest\n  url: {env: URL}\n  retry: {attempts: 1}\n", "")
@@ -352,9 +359,35 @@ async def changes(cursor: str | None) -> Found:
 """,
         "utf-8",
     )
-    told = typed("test", str(folder), exits=1)
+    return folder
+
+
+@pytest.mark.usefixtures("own_logging")
+def test_a_source_in_python_is_tried_itself(in_python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NGSP_LANGUAGE", "en")
+    told = typed("test", str(in_python), exits=1)
     assert "✗ case-events/v1  source: 2 events" in told
     assert "/1/data/so: " in told
+
+
+async def test_dev_shows_what_a_source_publishes(in_python: Path, tmp_path: Path) -> None:
+    log = tmp_path / "dev.log"
+    with log.open("wb") as out:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "ngsp", "adapter", "dev", str(in_python), "--once", "--port", str(free_port())),
+            stdout=out,
+            stderr=out,
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "NGSP_LANGUAGE": "en"},
+            cwd=PROJECT,
+        )
+    try:
+        await until(lambda: "/data/so" in log.read_text("utf-8"), "the events", 40)
+        shown = log.read_text("utf-8")
+        assert f'⇒ {PATH} {{"specversion":"1.0","id":"1","source":"/H41/h41-cases","type":"{OPENED}"' in shown
+        assert "  ! /data/so: " in shown
+    finally:
+        signal_to(process, signal.SIGTERM)
+        await asyncio.wait_for(process.wait(), 30)
 
 
 def test_adapters_without_sources_have_none() -> None:

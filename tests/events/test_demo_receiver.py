@@ -10,7 +10,7 @@ import httpx
 import orjson
 import pytest
 
-from ngsp.demo.events import LARGEST_EVENT_BYTES, receiving
+from ngsp.demo.events import receiving
 
 KEY = bytes(range(32))
 SECRET = "whsec_" + b64encode(KEY).decode()
@@ -42,7 +42,5 @@ async def test_it_takes_what_is_signed() -> None:
             for _ in range(2):
                 assert (await client.post(receiver.url, content=BODY, headers=headers())).status_code == 204
             assert [event.data for event in receiver.taken.values()] == [{"so": 7}]
-            large = b" " * (LARGEST_EVENT_BYTES + 1)
-            assert (await client.post(receiver.url, content=large)).status_code == 413
     with pytest.raises(httpx.ConnectError):
         httpx.post(receiver.url, content=BODY)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 
 from ngsp.api.edge import TurnedAway
@@ -23,6 +24,9 @@ from ngsp.text import Language, language_of
 WINDOW_S = 1.0
 """After a refusal, requests are looked at here for so long."""
 
+MOST_KNOWN, LONGEST_KNOWN = 1_024, 4_096
+"""Heads that are remembered, and the bytes of one."""
+
 _HEAD = re.compile(
     rb"POST /v1/services/[A-Za-z0-9._/-]*+ HTTP/1\.1\r\n"
     rb"(?:[A-Za-z0-9-]++:[ \t]*+[\x20-\x7e\t]*+\r\n)++\r\n"
@@ -34,11 +38,21 @@ _SPECIAL = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"http2-setti
 _PHRASES = {429: b"Too Many Requests", 503: b"Service Unavailable"}
 
 
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What the head of a plain call says. `length`: of its body."""
+
+    length: int
+    authorization: bytes
+    language: Language
+
+
 class TurnAway:
     """One gateway's; shared by its connections. `until`: the event loop's time up to which it is to be asked."""
 
     def __init__(self) -> None:
         self._parts: tuple[Gate, Callable[[bytes], str], Refusals, Metrics] | None = None
+        self._known: dict[bytes, _Head] = {}
         self.until = 0.0
 
     def open(self, gate: Gate, holder: Callable[[bytes], str], refusals: Refusals, metrics: Metrics) -> None:
@@ -59,25 +73,38 @@ class TurnAway:
         gate, holder, refusals, metrics = self._parts
         if gate.draining:
             return None  # the answer ends the connection: that is the protocol's business
-        head = _HEAD.match(data)
+        end = data.find(b"\r\n\r\n") + 4
+        head = self._head(data[:end]) if end > 4 else None
         if head is None:
             return None
-        end = head.end()
-        fields = _fields(data[:end])
-        missing = end + int(fields[b"content-length"]) - len(data) if fields else -1
-        if fields is None or missing < 0:  # below zero: another request follows
+        missing = end + head.length - len(data)
+        if missing < 0:  # another request follows
             return None
-        who = holder(fields.get(b"authorization", b""))
+        who = holder(head.authorization)
         refusal = gate.refusal(who) if who else None
         if refusal is None:
             return None
         self.begin()
         refusals.count(refusal.code, address)
         metrics.refused(refusal.code)
-        language = _language(fields.get(b"accept-language", b""))
-        status_line, rest, before, after = _template(refusal.code, retry_after_s(refusal), language)
+        status_line, rest, before, after = _template(refusal.code, retry_after_s(refusal), head.language)
         default = b"".join([name + b": " + value + b"\r\n" for name, value in default_fields])
         return b"".join((status_line, default, rest, before, new_instance().encode(), after)), missing
+
+    def _head(self, head: bytes) -> _Head | None:
+        """What `head` says, None where it must be parsed. Remembered: who knocks again sends the same bytes."""
+        found = self._known.get(head)
+        if found is None and _HEAD.fullmatch(head) is not None and (fields := _fields(head)) is not None:
+            found = _Head(
+                int(fields[b"content-length"]),
+                fields.get(b"authorization", b""),
+                language_of(fields.get(b"accept-language", b"").decode("latin-1")),
+            )
+            if len(head) <= LONGEST_KNOWN:
+                if len(self._known) >= MOST_KNOWN:
+                    self._known.clear()
+                self._known[head] = found
+        return found
 
 
 def _fields(head: bytes) -> dict[bytes, bytes] | None:
@@ -95,11 +122,6 @@ def _fields(head: bytes) -> dict[bytes, bytes] | None:
         and _SPECIAL.isdisjoint(fields)
     )
     return fields if plain else None
-
-
-@lru_cache(maxsize=256)
-def _language(accepted: bytes) -> Language:
-    return language_of(accepted.decode("latin-1"))
 
 
 @lru_cache(maxsize=64)

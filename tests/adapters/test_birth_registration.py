@@ -30,10 +30,9 @@ EXAMPLES = ("1-both-parents", "2-mother-alone")
 
 
 @pytest.fixture(scope="module")
-async def database_url(postgres: LocalPostgres) -> AsyncIterator[str]:
+async def database_url(postgres: LocalPostgres) -> str:
     await postgres.create_database("h41")
-    yield postgres.url("h41")
-    await postgres.drop_database("h41")
+    return postgres.url("h41")
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +198,6 @@ async def test_set_up_is_safe_from_several_processes_at_once(postgres: LocalPost
 
     await asyncio.gather(*(one() for _ in range(6)))
     await owner.dispose()
-    await postgres.drop_database("h41_fresh")
 
 
 async def test_start_without_an_address_says_which_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,20 +49,18 @@ Urls = dict[str, str]
 
 
 @pytest.fixture(scope="module")
-async def on_postgres(postgres: LocalPostgres) -> AsyncIterator[Urls]:
+async def on_postgres(postgres: LocalPostgres) -> Urls:
     """Service → the address that its adapter has; `owner`: of the land database."""
     names = {CIVIL_SERVANTS: "civil_servants", LAND: "land"}
     for service, filling in ((CIVIL_SERVANTS, people.FILLING), (LAND, parcels.FILLING)):
         await postgres.create_database(names[service])
         assert await fill(filling, postgres.url(names[service]))
         assert not await fill(filling, postgres.url(names[service])), "it is there already"
-    yield {
+    return {
         CIVIL_SERVANTS: postgres.url("civil_servants"),
         LAND: postgres.url("land", parcels.READER),
         "owner": postgres.url("land"),
     }
-    for name in names.values():
-        await postgres.drop_database(name)
 
 
 @pytest.fixture(scope="module")

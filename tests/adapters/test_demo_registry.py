@@ -16,6 +16,7 @@ from ngsp.local.postgres import LocalPostgres
 from ngsp.registry.applying import apply
 from ngsp.registry.declared import DeclaredAgreement, DeclaredClient, DeclaredService, read_declarations
 from ngsp.registry.store import Registry
+from tests.support.registry import migrated_database
 
 PROJECT = Path(__file__).parents[2]
 DOCUMENTS = PROJECT / "ngsp" / "demo" / "registry"
@@ -23,13 +24,10 @@ DOCUMENTS = PROJECT / "ngsp" / "demo" / "registry"
 
 @pytest.fixture
 async def store(postgres: LocalPostgres) -> AsyncIterator[Registry]:
-    await postgres.create_database("demo_registry")
-    url = postgres.url("demo_registry")
-    await database.migrate(url)
+    url = await migrated_database(postgres)
     engine = database.engine(url, pool_size=2)
     yield Registry(Settings.model_validate({"database_url": url}), engine, hash_secret)
     await engine.dispose()
-    await postgres.drop_database("demo_registry")
 
 
 def test_documents_are_without_fault() -> None:

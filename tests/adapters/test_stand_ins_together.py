@@ -20,6 +20,7 @@ from adapters.stand_in.database import fill
 from ngsp.demo.systems import DATABASES, PROGRAMS
 from ngsp.local.postgres import LocalPostgres
 from tests.adapters.stand_in import PROJECT, START_LIMIT_S
+from tests.support.installation import own_database
 from tests.support.waiting import until
 
 
@@ -75,20 +76,14 @@ async def test_each_tells_what_its_adapter_must_know(together: Path) -> None:
 
 async def test_databases_are_filled_by_one_process(postgres: LocalPostgres) -> None:
     filled = [database for database in DATABASES if database.filled_by]
-    for database in filled:
-        await postgres.create_database(database.name)
-    urls = {database.variable: postgres.url(database.name) for database in filled}
-    try:
-        for _ in range(2):  # the second time there is nothing to do
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "adapters.stand_in.databases"),
-                *(f"{database.filled_by}={database.variable}" for database in filled),
-                env=urls,
-                cwd=PROJECT,
-            )
-            assert await asyncio.wait_for(process.wait(), START_LIMIT_S) == 0
-        for database, filling in zip(filled, (people.FILLING, parcels.FILLING), strict=True):
-            assert not await fill(filling, postgres.url(database.name)), "it is there already"
-    finally:
-        for database in filled:
-            await postgres.drop_database(database.name)
+    urls = {database.variable: await own_database(postgres, database.name) for database in filled}
+    for _ in range(2):  # the second time there is nothing to do
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "adapters.stand_in.databases"),
+            *(f"{database.filled_by}={database.variable}" for database in filled),
+            env=urls,
+            cwd=PROJECT,
+        )
+        assert await asyncio.wait_for(process.wait(), START_LIMIT_S) == 0
+    for database, filling in zip(filled, (people.FILLING, parcels.FILLING), strict=True):
+        assert not await fill(filling, urls[database.variable]), "it is there already"

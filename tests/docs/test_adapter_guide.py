@@ -154,7 +154,6 @@ async def test_the_booking_of_the_guide_happens_once(
         await runner.stop()
         await bus.stop()
         await connection.close()
-        await postgres.drop_database("guide")
 
 
 def test_every_setting_of_an_adapter_stands_in_the_guide() -> None:

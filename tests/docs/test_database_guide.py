@@ -57,12 +57,9 @@ async def test_on_postgresql(postgres: LocalPostgres) -> None:
     try:
         await follow(run, "PostgreSQL", postgres.url("guide_land", "bus"))
     finally:
+        await run("DROP OWNED BY bus")
+        await run("DROP ROLE bus")
         await owner.close()
-        await postgres.drop_database("guide_land")
-        cleaning = database_at(postgres.url("postgres"), connections=1)
-        async with cleaning.engine.begin() as connection:
-            await connection.exec_driver_sql("DROP ROLE bus")
-        await cleaning.close()
 
 
 async def test_on_mariadb(mariadb: LocalMariaDB) -> None:

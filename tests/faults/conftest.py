@@ -8,6 +8,7 @@ import pytest
 
 from ngsp.local.kafka import LocalKafka
 from ngsp.local.postgres import LocalPostgres
+from tests.support.servers import thrown_away
 
 
 @pytest.fixture(scope="package")
@@ -15,7 +16,7 @@ async def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
     server = LocalPostgres(tmp_path_factory.mktemp("own-postgres"), print)
     await server.start()
     yield server
-    await server.remove()
+    await thrown_away(server)
 
 
 @pytest.fixture(scope="package")
@@ -25,4 +26,4 @@ async def own_kafka(
     server = LocalKafka(tmp_path_factory.mktemp("own-kafka"), print, short_lived=True)
     await server.start()
     yield server
-    await server.remove()
+    await thrown_away(server)

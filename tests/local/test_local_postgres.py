@@ -19,6 +19,7 @@ import pytest
 from ngsp.local.home import remove_abandoned
 from ngsp.local.postgres import LocalPostgres
 from ngsp.local.process import LocalServerError, processes_with, until
+from tests.support.servers import thrown_away
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,7 +34,7 @@ async def server(tmp_path: Path) -> AsyncIterator[LocalPostgres]:
     server = LocalPostgres(tmp_path / "data")
     await server.start()
     yield server
-    await server.remove()
+    await thrown_away(server)
 
 
 async def _value(server: LocalPostgres, statement: str, database: str = "postgres") -> object:
@@ -179,19 +180,19 @@ async def test_a_server_that_outlived_its_owner_is_replaced(tmp_path: Path) -> N
     await server.remove()
 
 
-async def test_databases_are_made_from_a_template_and_dropped_under_their_sessions(postgres: LocalPostgres) -> None:
-    await postgres.create_database("original")
-    connection = await asyncpg.connect(postgres.url("original"))
+async def test_databases_are_made_from_a_template_and_dropped_under_their_sessions(server: LocalPostgres) -> None:
+    await server.create_database("original")
+    connection = await asyncpg.connect(server.url("original"))
     await connection.execute("CREATE TABLE kept (word text); INSERT INTO kept VALUES ('xin chào')")
     await connection.close()
-    await postgres.create_database("copied", template="original")
-    await postgres.create_database("copied", template="original")
-    assert await _value(postgres, "SELECT word FROM kept", "copied") == "xin chào"
-    session = await asyncpg.connect(postgres.url("copied"))
+    await server.create_database("copied", template="original")
+    await server.create_database("copied", template="original")
+    assert await _value(server, "SELECT word FROM kept", "copied") == "xin chào"
+    session = await asyncpg.connect(server.url("copied"))
     for name in ("copied", "copied", "original"):
-        await postgres.drop_database(name)
+        await server.drop_database(name)
     session.terminate()
-    assert await _value(postgres, "SELECT count(*) FROM pg_database WHERE datname IN ('copied', 'original')") == 0
+    assert await _value(server, "SELECT count(*) FROM pg_database WHERE datname IN ('copied', 'original')") == 0
 
 
 async def test_a_name_that_would_need_quoting_is_refused(postgres: LocalPostgres) -> None:

@@ -65,7 +65,6 @@ async def on_postgresql(postgres: LocalPostgres) -> AsyncIterator[Provider]:
     await postgres.create_database(name)
     async with _provider("postgresql", postgres.url(name)) as provider:
         yield provider
-    await postgres.drop_database(name)
 
 
 @pytest.fixture(scope="session")

@@ -414,7 +414,6 @@ async def test_what_was_projected_before_is_counted_when_the_tables_come(postgre
         for key, figures in found.items():
             check(figures, expected[key], dossiers="hour" not in by)
     await rows.close()
-    await postgres.drop_database("statistics_come")
 
 
 async def _upgrade_to(url: str, revision: str) -> None:

@@ -11,15 +11,17 @@ import pytest
 from ngsp.local.kafka import LocalKafka
 from ngsp.local.postgres import LocalPostgres
 from ngsp.transactions import entry
+from tests.faults.provider.ledger import adapter as ledger
 from tests.faults.world import World
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.postgres
 
 IN_ORDER = "H41/post-in-order/v1"
-PLACES, SHARED_OUT = 6, 3
-"""Of six places three are kept for the ledger's three services: one that hangs has the other three and its own."""
-HANGING = PLACES - SHARED_OUT + 1
+SERVICES = len(ledger.manifest.services)
+PLACES = SERVICES + 3
+"""Of these one is kept for each of the ledger's services: the one that hangs has its own and the other three."""
+HANGING = PLACES - SERVICES + 1
 
 
 @pytest.fixture

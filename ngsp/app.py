@@ -17,6 +17,7 @@ from ngsp.api import problems, routes
 from ngsp.api.compatible import CompatibleDoor, CompatibleParts
 from ngsp.api.front import FrontDoor
 from ngsp.api.parts import Parts
+from ngsp.asking import Asker
 from ngsp.config import Settings
 from ngsp.database import is_away
 from ngsp.delivering import Delivering
@@ -100,6 +101,7 @@ class Gateway:
     def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
         self._settings, self._stack = settings, stack
         self._door: FrontDoor | None = None
+        self._asker: Asker | None = None
         self._is_fenced = False
 
     async def open(self, door: FrontDoor, adapters: Sequence[Adapter]) -> Parts:
@@ -109,6 +111,7 @@ class Gateway:
         quotas = Quotas(ground.rows, lambda: ground.presence.alive)
         self._stack.push_async_callback(quotas.stop)
         delivering = Delivering.make(ground, self._settings, quotas)
+        self._asker = delivering.asker
         calls = self._make_calls(ground, delivering, quotas)
         ground.presence.start()
         inside = await self._open_inside(ground, adapters, calls.publisher)
@@ -264,6 +267,8 @@ class Gateway:
         log.critical("fenced: this gateway ends itself")
         if self._door is not None:
             self._door.fenced = True
+        if self._asker is not None:
+            self._asker.give_up()  # no answer could be recorded any more
         os.kill(os.getpid(), signal.SIGTERM)
 
 

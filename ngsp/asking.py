@@ -35,6 +35,11 @@ class Asker:
     def trouble(self) -> str:
         return self._bus.trouble()
 
+    def give_up(self) -> None:
+        """Nobody waits any longer: for each there is no answer."""
+        for future in self._waiting.values():
+            _give_up(future)
+
     @property
     def waiting(self) -> int:
         return len(self._waiting)

@@ -29,6 +29,7 @@ ADAPTERS: Mapping[str, str] = {
 }
 SETTLE_TIMEOUT_S = 120.0
 WORK_TIMEOUT_S = 60.0
+LONGEST_PAUSE_S = 2.5
 _DATABASE_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 
 
@@ -116,8 +117,10 @@ class Killer:
     """Each victim is killed, left dead for a moment and started again; every other time the next one is killed before
     that has come back."""
 
-    def __init__(self, installation: Installation, chance: random.Random) -> None:
-        self._installation, self._chance = installation, chance
+    def __init__(
+        self, installation: Installation, chance: random.Random, longest_pause_s: float = LONGEST_PAUSE_S
+    ) -> None:
+        self._installation, self._chance, self._longest_pause_s = installation, chance, longest_pause_s
         self._returning: dict[str, asyncio.Task[None]] = {}
         self.kills: Counter[str] = Counter()
         self.in_flight: list[int] = []
@@ -125,7 +128,7 @@ class Killer:
     async def run(self, names: Sequence[str], say: Callable[[str], None] = lambda _line: None) -> None:
         """Kill each of `names` in turn and wait until all are back."""
         for name in names:
-            await asyncio.sleep(self._chance.uniform(0.2, 2.5))
+            await asyncio.sleep(self._chance.uniform(0.1, self._longest_pause_s))
             for other in list(self._returning) if self._chance.random() < 0.5 else [name]:
                 await self._settled(other)
             found = await self._work_in_flight()
@@ -177,11 +180,14 @@ async def rampage(
     kills: int,
     name: str = "load",
     say: Callable[[str], None] = lambda _line: None,
+    longest_pause_s: float = LONGEST_PAUSE_S,
+    clients: int = 10,
 ) -> Result:
-    """Load, `kills` kills, quiet, reconciliation. `installation` is open and stays so."""
+    """Load, `kills` kills with up to `longest_pause_s` between, quiet, reconciliation. `installation` is open and stays
+    so; `clients` call it."""
     began = time.monotonic()
     chance = random.Random(f"{seed}/{name}")
-    load, killer = Load(installation, seed, name=name), Killer(installation, chance)
+    load, killer = Load(installation, seed, clients, name), Killer(installation, chance, longest_pause_s)
     events = EventLoad(installation, seed, name)
     await events.open()
     running = asyncio.gather(load.run(), events.run())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from asyncio.subprocess import Process
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import httpx
@@ -23,13 +23,15 @@ from ngsp.local.postgres import LocalPostgres
 from ngsp.transactions import entry
 from tests.faults.reconcile import open_work
 from tests.faults.world import POST, READ, World
-from tests.support.installation import QUICK
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.postgres
 
-DRAIN_TIMEOUT_S = 6
+DRAIN_TIMEOUT_S = 5
+LEASE_S = 2.0
 REFUSED = "connection refused"
+OPEN = '"gateway open"'
+"""Stands in a gateway's log where it has started."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,8 @@ async def module_world(
     own_postgres: LocalPostgres, own_kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[World]:
     folder = tmp_path_factory.mktemp("drain")
-    world = await World.make(folder, own_postgres, own_kafka, 2, NGSP_DRAIN_TIMEOUT_S=str(DRAIN_TIMEOUT_S))
+    settings = {"NGSP_DRAIN_TIMEOUT_S": str(DRAIN_TIMEOUT_S), "NGSP_LEASE_S": str(LEASE_S)}
+    world = await World.make(folder, own_postgres, own_kafka, 2, **settings)
     async with world.installation:
         yield world
 
@@ -83,7 +86,7 @@ def told_by(answer: httpx.Response | BaseException) -> str:
 
 async def test_a_gateway_finishes_what_it_has_and_takes_nothing_new(world: World) -> None:
     installation, began = world.installation, entry.now()
-    calls = [asyncio.create_task(installation.call(READ, world.body(delay_ms=3_000))) for _ in range(20)]
+    calls = [asyncio.create_task(installation.call(READ, world.body(delay_ms=2_000))) for _ in range(20)]
     await in_flight(world, 10)
     sent = [await world.submit(POST, delay_ms=300) for _ in range(5)]
     stopping = asyncio.create_task(installation.stop("gateway-1"))
@@ -187,7 +190,7 @@ async def standing_still(world: World, gateway: str) -> AsyncIterator[Process]:
 async def test_a_gateway_that_hangs_is_taken_for_dead_and_goes_when_it_wakes(world: World) -> None:
     """What it had accepted is closed by the other one, and nothing is written by it afterwards."""
     installation = world.installation
-    await longer_than_a_lease(world)
+    await longer_than_a_lease(world, "gateway-2")
     calls = [asyncio.create_task(installation.call(READ, world.body(delay_ms=2_000))) for _ in range(10)]
     await in_flight(world, 5)
     async with standing_still(world, "gateway-1") as hanging:
@@ -229,10 +232,10 @@ async def made_to_wait(world: World, lock: str, session: str) -> AsyncIterator[N
 async def test_a_gateway_that_hangs_in_a_transaction_holds_nobody_up(world: World, where: str) -> None:
     """What it has locked there (its epoch and an idempotency key, or the projection) is free when it is fenced."""
     installation = world.installation
-    await longer_than_a_lease(world)
-    holder = await installation.value("SELECT holder FROM leases WHERE name = 'project'")
-    hangs = str(holder).partition("/")[0]
+    holder = await installation.value("SELECT holder FROM leases WHERE name = 'project' AND until > now()")
+    hangs = str(holder).partition("/")[0] if where == "projection" else "gateway-1"
     other = next(name for name in installation.gateways if name != hangs)
+    await longer_than_a_lease(world, other)
     locks = {
         "log": (f"SELECT 1 FROM gateways WHERE instance = '{hangs}' FOR UPDATE", f"ngsp-log:{hangs}"),
         "projection": ("LOCK TABLE transactions IN SHARE MODE", f"ngsp:{hangs}"),
@@ -258,11 +261,12 @@ async def test_a_gateway_that_hangs_in_a_transaction_holds_nobody_up(world: Worl
     assert (await call).status_code in ((200, 503) if key else (503, 504))
 
 
-async def longer_than_a_lease(world: World) -> None:
-    """Waits until the second gateway has been up for long enough to take another for dead."""
-    since = time.monotonic()
-    lease_s = float(QUICK["NGSP_LEASE_S"])
-    await until(lambda: time.monotonic() - since > lease_s * 1.6, "the gateways to know each other")
+async def longer_than_a_lease(world: World, gateway: str) -> None:
+    """Waits until `gateway` has been up for long enough to take another for dead."""
+    lines = world.installation.programs.log(gateway).read_text("utf-8").splitlines()
+    opened = datetime.fromisoformat(next(orjson.loads(line)["timestamp"] for line in reversed(lines) if OPEN in line))
+    ready = opened + timedelta(seconds=LEASE_S * 1.6)
+    await until(lambda: datetime.now(UTC) > ready, "the gateways to know each other")
 
 
 async def unended(world: World) -> list[str]:

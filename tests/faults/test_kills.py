@@ -13,7 +13,7 @@ from tests.faults.kills import chosen_seed, fault_installation, rampage
 
 pytestmark = pytest.mark.postgres
 
-KILLS = 20
+KILLS, PAUSE_S, CLIENTS = 20, 1.0, 5
 
 
 async def test_nothing_is_lost_and_nothing_doubled(
@@ -28,7 +28,16 @@ async def test_nothing_is_lost_and_nothing_doubled(
         print(f"\n{KILLS} kills, seed {seed}", file=sys.stderr, flush=True)
     installation, ledger_url, notices = await fault_installation(tmp_path, own_postgres, own_kafka)
     async with installation:
-        result = await rampage(installation, ledger_url, notices, seed=seed, kills=KILLS, say=print)
+        result = await rampage(
+            installation,
+            ledger_url,
+            notices,
+            seed=seed,
+            kills=KILLS,
+            say=print,
+            longest_pause_s=PAUSE_S,
+            clients=CLIENTS,
+        )
     with capsys.disabled():
         print(result, file=sys.stderr, flush=True)
     assert result.account.faults == [], f"{result}\nlogs in {tmp_path / 'logs'}"

@@ -47,11 +47,14 @@ from ngsp.transactions.projection import Projector
 MOST_BODY_BYTES_AT_ONCE = 64 << 20
 MAINTENANCE_EVERY_S = 3600.0
 TEND_EVERY_S = 5.0
+"""Between two flushes of what each gateway counts, and between two heartbeats of the adapters inside it."""
 
 log = structlog.get_logger(__name__)
 
 
-def create_app(settings: Settings | None = None, adapters: Sequence[Adapter] = ()) -> FrontDoor:
+def create_app(
+    settings: Settings | None = None, adapters: Sequence[Adapter] = (), *, tend_every_s: float = TEND_EVERY_S
+) -> FrontDoor:
     """The gateway as an ASGI application; `settings` from the environment where none are given.
 
     `adapters` run inside the process: for the embedded bus, where there is no broker that others could reach.
@@ -61,7 +64,7 @@ def create_app(settings: Settings | None = None, adapters: Sequence[Adapter] = (
     async def lifespan(inner: FastAPI) -> AsyncIterator[None]:
         chosen = settings or Settings()
         async with AsyncExitStack() as stack:
-            gateway = Gateway(chosen, stack)
+            gateway = Gateway(chosen, stack, tend_every_s)
             try:
                 inner.state.parts = await gateway.open(door, adapters)
             except Exception as error:
@@ -98,8 +101,8 @@ class _Calls:
 class Gateway:
     """One gateway: opened top to bottom, closed by `stack` in the reverse order."""
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
-        self._settings, self._stack = settings, stack
+    def __init__(self, settings: Settings, stack: AsyncExitStack, tend_every_s: float) -> None:
+        self._settings, self._stack, self._tend_every_s = settings, stack, tend_every_s
         self._door: FrontDoor | None = None
         self._asker: Asker | None = None
         self._is_fenced = False
@@ -242,7 +245,7 @@ class Gateway:
             ("gauges", metrics.refresh),
             ("beats", inside.beat),
         ):
-            self._jobs.start(name, step, TEND_EVERY_S)
+            self._jobs.start(name, step, self._tend_every_s)
 
     async def _maintain(self, ground: Ground) -> int:
         keeper = Actor(self._settings.instance, "", frozenset(("operator",)))

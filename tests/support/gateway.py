@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 OPEN = ("accepted", "delivered")
 """Kinds of entries of a submission that has not ended."""
+TEND_EVERY_S = 0.2
+"""So that nobody waits for a flush or a heartbeat."""
 TOKEN_SCOPE = {"grant_type": "client_credentials"}
 OBJECT: dict[str, Any] = {
     "type": "object",
@@ -298,7 +300,7 @@ async def further_gateway(rig: Rig, folder: Path, instance: str = "gateway-2", *
 async def _running(
     settings: Settings, provider: Provider, secrets: dict[str, str], limits: Limits | None
 ) -> AsyncIterator[Rig]:
-    door = create_app(settings, provider.adapters())
+    door = create_app(settings, provider.adapters(), tend_every_s=TEND_EVERY_S)
     rows = await asyncpg.connect(settings.database_url.get_secret_value())
     try:
         async with (

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.spreading import piece_of, place_of
+from tests.support.spreading import LONGEST, TOGETHER, piece_of, place_of
 
 PROJECT = Path(__file__).parents[1]
 NEEDS_KAFKA = "tests/bus/test_bus_contract.py::test_sending_makes_no_topic"
-NEEDS_NOTHING = "tests/test_spreading.py::test_a_folder_that_shares_servers_is_one_piece"
+NEEDS_NOTHING = "tests/test_spreading.py::test_what_shares_a_server_is_one_piece_and_the_longest_come_first"
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("", 0), ("true", 1)])
@@ -35,9 +35,14 @@ def test_kafka_tests_without_kafka_are_skipped_loudly_and_fail_in_ci(ci: str, ou
     assert "2 passed" in run.stdout  # the same test over the bus inside the process, and the one that needs nothing
 
 
-def test_a_folder_that_shares_servers_is_one_piece() -> None:
-    one, other = "tests/faults/test_kills.py::test_a", "tests/faults/test_drain.py::test_b[x]"
-    assert piece_of(one) == piece_of(other)
-    assert piece_of("tests/test_quota.py::test_a") == "tests/test_quota.py"
-    found = sorted(["tests/test_quota.py::test_a", "tests/docs/test_readme.py::test_c", one, other], key=place_of)
-    assert found == [one, other, "tests/docs/test_readme.py::test_c", "tests/test_quota.py::test_a"]
+def test_what_shares_a_server_is_one_piece_and_the_longest_come_first() -> None:
+    one, other = "tests/bus/test_bus_order.py::test_a", "tests/adapter/test_process.py::test_b[x]"
+    assert piece_of(one) == piece_of(other) == "the broker"
+    quota, kills, demo = "tests/test_quota.py::test_a", "tests/faults/test_kills.py::test_b", "tests/docs/test_a.py::c"
+    assert piece_of(quota) == "tests/test_quota.py"
+    assert sorted([quota, one, demo, kills, other], key=place_of) == [kills, one, other, demo, quota]
+
+
+def test_the_pieces_are_those_of_files_that_are_there() -> None:
+    for path in (*TOGETHER, *LONGEST):
+        assert path in TOGETHER.values() or (PROJECT / path).exists(), path

@@ -11,7 +11,7 @@ from ngsp.local.postgres import LocalPostgres
 from tests.support.servers import thrown_away
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 async def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LocalPostgres]:
     server = LocalPostgres(tmp_path_factory.mktemp("own-postgres"), print)
     await server.start()
@@ -19,7 +19,7 @@ async def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
     await thrown_away(server)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 async def own_kafka(
     kafka_programs_present: None, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[LocalKafka]:

@@ -198,7 +198,7 @@ async def rampage(
         events.stop.set()
         await running
     quiet = time.monotonic()
-    left = await until_settled(lambda: _open_or_projecting(installation))
+    left = await until_settled(lambda: open_or_projecting(installation))
     result = Result(seed, killer.kills, killer.in_flight, load.told)
     result.account = await reconcile(installation, load.told, ledger_url, notices)
     result.events = await events.reconcile(result.account, ledger_url)
@@ -209,7 +209,8 @@ async def rampage(
     return result
 
 
-async def _open_or_projecting(installation: Installation) -> int:
+async def open_or_projecting(installation: Installation) -> int:
+    """What `reconcile` must not find: work in flight, and what lists and subscriptions have not come to."""
     projecting = "SELECT count(*) FROM transactions WHERE state IN ('accepted', 'delivered')"
     behind = await installation.value(BEHIND)
     return await open_work(installation) + int(await installation.value(projecting)) + int(behind)

@@ -17,7 +17,7 @@ import pytest
 from ngsp.local.kafka import LocalKafka
 from ngsp.local.postgres import LocalPostgres
 from ngsp.transactions import entry
-from tests.faults.kills import until_settled
+from tests.faults.kills import open_or_projecting, until_settled
 from tests.faults.load import Submission, Told
 from tests.faults.reconcile import open_work, reconcile
 from tests.faults.world import POST, READ, World
@@ -163,7 +163,7 @@ async def test_a_full_disk_is_503_and_room_is_all_it_needs(world: World, small_d
     assert await installation.ready("gateway-1")
     for number in range(20):  # as Retry-After said: the same again, under the same key
         assert (await caller.post(f"during-{number}")).status_code == 202
-    assert await until_settled(lambda: open_work(installation), 40.0) == 0
+    assert await until_settled(lambda: open_or_projecting(installation), 40.0) == 0
     assert installation.programs.running["gateway-1"].pid == process
     account = await reconcile(installation, caller.told, world.ledger_url, installation.folder / "notices")
     assert account.faults == []

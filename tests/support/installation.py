@@ -106,7 +106,7 @@ class Installation:
         await asyncio.gather(*(self.start(name) for name in (*others, *self.adapters)))
 
     async def close(self) -> None:
-        await self.programs.stop_all()
+        await asyncio.gather(*map(self.stop, list(self.programs.running)))
         await self._http.aclose()
 
     # Parts

@@ -228,7 +228,7 @@ async def made_to_wait(world: World, lock: str, session: str) -> AsyncIterator[N
         await connection.close()
 
 
-@pytest.mark.parametrize("where", ["log", "projection"])
+@pytest.mark.parametrize("where", ["log", pytest.param("projection", marks=pytest.mark.long)])
 async def test_a_gateway_that_hangs_in_a_transaction_holds_nobody_up(world: World, where: str) -> None:
     """What it has locked there (its epoch and an idempotency key, or the projection) is free when it is fenced."""
     installation = world.installation

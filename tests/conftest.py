@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
+from tests.support.effort import be_quick
 from tests.support.providers import on_mariadb, on_postgresql, on_sqlite, provider
 from tests.support.servers import kafka, kafka_programs_present, mariadb, postgres
 from tests.support.spreading import ByPiece, place_of
@@ -44,6 +45,10 @@ def own_logging() -> Iterator[None]:
     logging = structlog.get_config()
     yield
     structlog.configure(**logging)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    be_quick(config.getoption("markexpr") == "not long")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,6 +18,7 @@ from ngsp.errors import AccessDenied, AgreementAmbiguous, MalformedHeader, NgspE
 from ngsp.messages import ServiceKey
 from ngsp.registry.model import SCOPES, Agreement, Client, Member, Schema, Service, Snapshot
 from ngsp.text import Text
+from tests.support.effort import examples
 
 EPOCH = datetime(2026, 2, 28, 17, tzinfo=UTC)
 """Midnight in Viet Nam. Cases are in minutes and days from here, so that the oracle compares whole numbers only."""
@@ -227,7 +228,7 @@ def cases(draw: st.DrawFn) -> Case:
     return case_from(lambda options: draw(st.sampled_from(options)))
 
 
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=examples(2_000), deadline=None)
 @given(cases())
 def test_authorise_agrees_with_the_oracle(case: Case) -> None:
     expected = oracle(case)

@@ -15,6 +15,7 @@ from ngsp.access import cut, subjects_in
 from ngsp.messages import ServiceKey
 from ngsp.registry.model import Schema, Service
 from ngsp.text import Text
+from tests.support.effort import examples
 
 NAME = Text("Tên", "Name")
 OPEN = Schema({"type": "object"}, "0" * 64)
@@ -106,7 +107,7 @@ def counted(values: Iterator[tuple[Path, Any]]) -> Counter[tuple[Path, str]]:
     return Counter((path, repr(value)) for path, value in values)
 
 
-@settings(max_examples=1_500, deadline=None)
+@settings(max_examples=examples(1_500), deadline=None)
 @given(replies())
 def test_cut_gives_what_is_granted_and_nothing_else(case: tuple[Any, tuple[str, ...]]) -> None:
     document, given_pointers = case
@@ -123,7 +124,7 @@ def test_cut_gives_what_is_granted_and_nothing_else(case: tuple[Any, tuple[str, 
     event("something" if allowed else "nothing")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(replies())
 def test_cut_twice_is_cut_once_and_order_of_pointers_is_of_no_matter(case: tuple[Any, tuple[str, ...]]) -> None:
     document, given_pointers = case
@@ -133,7 +134,7 @@ def test_cut_twice_is_cut_once_and_order_of_pointers_is_of_no_matter(case: tuple
         assert cut(once, given_pointers) == once
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(replies(), pointers)
 def test_a_further_pointer_takes_nothing_away(case: tuple[Any, tuple[str, ...]], further: str) -> None:
     document, given_pointers = case
@@ -141,7 +142,7 @@ def test_a_further_pointer_takes_nothing_away(case: tuple[Any, tuple[str, ...]],
     assert fewer is None or counted(leaves(fewer)) <= counted(leaves(more))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(documents)
 def test_the_whole_is_the_whole(document: Any) -> None:
     assert cut(document, ("",)) == document
@@ -178,7 +179,7 @@ def with_subjects(*subjects: str) -> Service:
     )  # fmt: skip
 
 
-@settings(max_examples=700, deadline=None)
+@settings(max_examples=examples(700), deadline=None)
 @given(replies(texts))
 def test_subjects_are_the_texts_that_the_pointers_name(case: tuple[Any, tuple[str, ...]]) -> None:
     document, given_pointers = case

@@ -27,6 +27,7 @@ from ngsp.messages import (
     uuid7,
 )
 from ngsp.text import Text
+from tests.support.effort import examples
 
 WHAT = Text("Mã", "the code")
 MANY = 50_000
@@ -205,7 +206,7 @@ replies = st.builds(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(envelopes)
 def test_a_request_is_read_as_it_was_written(envelope: Envelope) -> None:
     headers = envelope.headers()
@@ -213,7 +214,7 @@ def test_a_request_is_read_as_it_was_written(envelope: Envelope) -> None:
     assert Envelope.read(tuple(headers), envelope.body) == envelope, "as the broker's client gives them back"
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(replies)
 def test_a_reply_is_read_as_it_was_written(reply: Reply) -> None:
     headers = reply.headers()
@@ -331,7 +332,7 @@ headers_of_any_kind = st.lists(
 )
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=examples(1_000))
 @given(headers_of_any_kind)
 def test_whatever_comes_is_read_or_refused_in_one_way(headers: Any) -> None:
     for kind, good in ((Envelope, ENVELOPE.headers()), (Reply, REPLY.headers())):

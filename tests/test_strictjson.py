@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ngsp.errors import BodyTooLarge, CallerError, MalformedJson, SchemaMismatch
 from ngsp.strictjson import DEEPEST, LARGEST_INTEGER, MOST_ITEMS, parse
+from tests.support.effort import examples
 
 # --- the oracle -----------------------------------------------------------------------------------------------------
 
@@ -106,14 +107,14 @@ fragments = st.sampled_from(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(value=values, ascii_only=st.booleans(), indent=st.sampled_from([None, 1]))
 def test_what_python_writes(value: Any, ascii_only: bool, indent: int | None) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
     agree(text.encode("utf-8", "surrogatepass"))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(value=values, at=st.integers(0, 10_000), noise=fragments, remove=st.booleans())
 def test_what_python_writes_with_a_slip(value: Any, at: int, noise: bytes, remove: bool) -> None:
     body = bytearray(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
@@ -122,7 +123,7 @@ def test_what_python_writes_with_a_slip(value: Any, at: int, noise: bytes, remov
     agree(bytes(body))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(pieces=st.lists(fragments, max_size=20))
 @example(pieces=[b'{"a":1,"a":1}'])
 @example(pieces=[b'{"a":1,"\\u0061":1}'])
@@ -132,7 +133,7 @@ def test_what_nobody_writes(pieces: list[bytes]) -> None:
     agree(b"".join(pieces))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(body=st.binary(max_size=60))
 def test_noise(body: bytes) -> None:
     agree(body)

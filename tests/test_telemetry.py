@@ -160,7 +160,6 @@ def by_exceptions_nobody_waits_for(marker: str) -> None:
             fail_with(marker)
 
     Broken()
-    gc.collect()
 
 
 def by_warnings(marker: str) -> None:

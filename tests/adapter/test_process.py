@@ -116,6 +116,7 @@ async def killed_in_the_middle(branch: Branch) -> None:
         assert await office.entered(cut_off.id) == 1
 
 
+@pytest.mark.long
 async def test_killed_in_the_middle_of_the_work(branch_of: BranchOf) -> None:
     """The next process: does it, once; does not know, and leaves it; does it again.
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.compatible.conftest import LOOK_UP, OFFICER, SEND
+from tests.support.effort import examples
 from tests.support.gateway import Rig
 from tests.support.wire import exchanged
 
@@ -52,14 +53,14 @@ async def sent(rig: Rig, line: str, *fields: str, body: bytes = b"") -> httpx.Re
 
 
 @given(body=BODIES, path=st.sampled_from([OFFICER, SEND]), purpose=st.sampled_from(["testing", "", "x y", "../z"]))
-@settings(FUZZ, max_examples=150)
+@settings(FUZZ, max_examples=examples(150))
 async def test_any_body(shared_rig: Rig, body: str, path: str, purpose: str) -> None:
     bearer = f"Authorization: Bearer {await shared_rig.token('caller')}"
     checked(await sent(shared_rig, f"POST {path}", bearer, f"X-Muc-Dich: {purpose}", body=body.encode()))
 
 
 @given(query=QUERIES)
-@settings(FUZZ, max_examples=150)
+@settings(FUZZ, max_examples=examples(150))
 async def test_any_query(shared_rig: Rig, query: str) -> None:
     bearer = f"Authorization: Bearer {await shared_rig.token('caller')}"
     answer = await sent(shared_rig, f"GET {LOOK_UP}?{query}", bearer)
@@ -68,7 +69,7 @@ async def test_any_query(shared_rig: Rig, query: str) -> None:
 
 
 @given(header=HEADERS, name=st.sampled_from(["lgspaccesstoken", "Authorization"]))
-@settings(FUZZ, max_examples=150)
+@settings(FUZZ, max_examples=examples(150))
 async def test_any_proof(shared_rig: Rig, header: str, name: str) -> None:
     answer = await sent(shared_rig, f"GET {LOOK_UP}?so=900000000001", f"{name}: {header}")
     checked(answer)

@@ -8,6 +8,7 @@ from urllib.parse import quote_from_bytes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.effort import examples
 from tests.support.gateway import Rig
 from tests.support.problems import shaped
 from tests.support.wire import exchanged, head
@@ -36,7 +37,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 
 @given(body=damaged() | st.binary(max_size=200))
-@settings(FUZZ, max_examples=300)
+@settings(FUZZ, max_examples=examples(300))
 async def test_any_body(module_rig: Rig, body: bytes) -> None:
     answer = await module_rig.call(content=body)
     assert answer.status_code in (200, 400, 413, 422), answer.text
@@ -64,7 +65,7 @@ FIELDS = st.lists(st.tuples(NAMES, st.lists(PIECES, max_size=4).map(b"".join) | 
 
 
 @given(fields=FIELDS)
-@settings(FUZZ, max_examples=250)
+@settings(FUZZ, max_examples=examples(250))
 async def test_any_header(module_rig: Rig, fields: list[tuple[str, bytes]]) -> None:
     given_fields = b"".join(name.encode() + b": " + value.strip() + b"\r\n" for name, value in fields)
     start = await head(module_rig, "Content-Length: 2")
@@ -80,7 +81,7 @@ SEGMENT = st.sampled_from(["H41", "look-up", "v1", "send", "..", ".", "", "%", "
 
 
 @given(segments=st.lists(SEGMENT, max_size=5))
-@settings(FUZZ, max_examples=200)
+@settings(FUZZ, max_examples=examples(200))
 async def test_any_path(module_rig: Rig, segments: list[str]) -> None:
     path = "/v1/services/" + "/".join(segments)
     answer = await exchanged(module_rig, await head(module_rig, "Content-Length: 2", path=path), b"{}")

@@ -128,6 +128,7 @@ async def test_a_provider_that_asks_for_a_retry_gets_one(world: World) -> None:
     assert await world.in_ledger(tx) == 1
 
 
+@pytest.mark.long
 async def test_a_topic_that_is_lost_whole_loses_nothing(world: World) -> None:
     await world.installation.stop("ledger")
     waiting = [await world.submit() for _ in range(5)]
@@ -140,6 +141,7 @@ async def test_a_topic_that_is_lost_whole_loses_nothing(world: World) -> None:
         assert await world.in_ledger(tx) == 1
 
 
+@pytest.mark.long
 async def test_a_reply_topic_that_is_lost_is_made_again(world: World) -> None:
     topic = await world.reply_topic()
     await world.installation.delete_topics([topic])

@@ -41,6 +41,7 @@ async def module_world(
     folder = tmp_path_factory.mktemp("drain")
     settings = {"NGSP_DRAIN_TIMEOUT_S": str(DRAIN_TIMEOUT_S), "NGSP_LEASE_S": str(LEASE_S)}
     world = await World.make(folder, own_postgres, own_kafka, 2, **settings)
+    world.installation.environment["NGSP_ADAPTER_DRAIN_TIMEOUT_S"] = str(DRAIN_TIMEOUT_S)
     async with world.installation:
         yield world
 
@@ -66,13 +67,12 @@ async def nothing_open(world: World) -> None:
     await until(found, "every transaction to end", 60.0)
 
 
-async def answer_of(world: World) -> httpx.Response | httpx.HTTPError:
+async def answer_of(world: World, caller: httpx.AsyncClient) -> httpx.Response | httpx.HTTPError:
     """What a caller gets that comes now, on a connection of its own."""
     headers = {"Authorization": f"Bearer {await world.installation.token()}", "Ngsp-Purpose": "testing"}
     try:
-        async with httpx.AsyncClient(timeout=10.0) as caller:
-            url = f"{world.installation.url('gateway-1')}/v1/services/{READ}"
-            return await caller.post(url, json=world.body(), headers=headers)
+        url = f"{world.installation.url('gateway-1')}/v1/services/{READ}"
+        return await caller.post(url, json=world.body(), headers=headers)
     except httpx.HTTPError as error:
         return error
 
@@ -91,8 +91,9 @@ async def test_a_gateway_finishes_what_it_has_and_takes_nothing_new(world: World
     sent = [await world.submit(POST, delay_ms=300) for _ in range(5)]
     stopping = asyncio.create_task(installation.stop("gateway-1"))
     found: list[httpx.Response | BaseException] = []
-    while not stopping.done():
-        found.append(await answer_of(world))
+    async with httpx.AsyncClient(timeout=10.0, limits=httpx.Limits(max_keepalive_connections=0)) as caller:
+        while not stopping.done():
+            found.append(await answer_of(world, caller))
     assert await stopping == 0
     found += await asyncio.gather(*calls, return_exceptions=True)
     told = Counter(told_by(answer) for answer in found)

@@ -15,7 +15,7 @@ from tests.faults.provider.ledger import adapter as ledger
 from tests.faults.world import World
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.long]
 
 IN_ORDER = "H41/post-in-order/v1"
 SERVICES = len(ledger.manifest.services)

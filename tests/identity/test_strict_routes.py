@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ngsp.api import problems
 from ngsp.api.strict import AUTHENTICATES, MAX_BODY_BYTES, StrictRoute
 from ngsp.errors import Unauthenticated
+from tests.support.effort import examples
 
 JSON = {"Content-Type": "application/json"}
 MARK = "900123456789"
@@ -296,7 +297,7 @@ async def test_an_unknown_parameter_is_not_echoed(http: httpx.AsyncClient) -> No
 _app = application()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     body=st.binary(max_size=80)
     | st.recursive(st.none() | st.text(max_size=5) | st.integers(), lambda b: st.dictionaries(st.text(max_size=5), b))

@@ -18,6 +18,7 @@ from joserfc.jwk import ECKey, RSAKey
 from ngsp.errors import Unauthenticated
 from ngsp.identity.tokens import Issued
 from tests.identity.side import EVIL, Side, b64, check, good, parts_of, signed
+from tests.support.effort import examples
 from tests.support.waiting import until
 
 Forge = Callable[[dict[str, Any], dict[str, Any], ECKey, str], str]
@@ -203,7 +204,7 @@ async def test_addresses_in_a_header_are_never_fetched(side: Side) -> None:
     assert connections == 1
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(at=st.integers(0, 10_000), to=st.integers(0, 255), cut=st.integers(0, 3))
 def test_no_mutation_of_a_token_is_accepted(side: Side, at: int, to: int, cut: int) -> None:
     issued = _issue_offline(side)
@@ -222,7 +223,7 @@ def test_no_mutation_of_a_token_is_accepted(side: Side, at: int, to: int, cut: i
             check(side, bytes(token))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(data=st.binary(max_size=200))
 def test_no_noise_is_accepted_or_does_harm(side: Side, data: bytes) -> None:
     with pytest.raises(Unauthenticated):

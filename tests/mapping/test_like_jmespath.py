@@ -14,6 +14,7 @@ from jmespath.exceptions import JMESPathError
 
 from ngsp.mapping.compiler import BROKEN, MappingError, closure, parse
 from ngsp.text import Wrong
+from tests.support.effort import examples
 
 NAMES = ("a", "b", "c", "d e")
 
@@ -82,7 +83,7 @@ def outcome(work: Any) -> Any:
     return "nan" if isinstance(found, float) and math.isnan(found) else json.dumps(found)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(expressions, roots)
 def test_generated_expressions_mean_the_same(expression: str, document: dict[str, Any]) -> None:
     try:

@@ -21,6 +21,7 @@ from ngsp.registry.model import PATTERNS
 from ngsp.registry.model import Schema as Compiled
 from ngsp.registry.schemas import subschemas
 from tests.registry.schema_pairs import AT, INCLUDED, INTEGER, NUMBER, PERSON, STRING, Schema, obj
+from tests.support.effort import examples
 
 NAMES = ("a", "b", "x-c")
 LEAVES: list[Schema] = [
@@ -118,7 +119,7 @@ def validator(schema: Any) -> jsonschema_rs.Draft202012Validator:
 
 
 EXTENSIVE = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
+    max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
 )
 
 
@@ -172,7 +173,7 @@ def test_the_examples_of_what_is_taken_are_right(name: str, data: st.DataObject)
     assert validator(wider).is_valid(data.draw(valid(Compiled(narrower, "narrower"))))
 
 
-@settings(EXTENSIVE, max_examples=100)
+@settings(EXTENSIVE, max_examples=examples(100))
 @given(schemas())
 def test_a_schema_may_always_stay_as_it_is(schema: Schema) -> None:
     assert findings(schema, copy.deepcopy(schema)) == []

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ngsp.registry.routes import CompatibleRoute, RouteTable, conflict
 from ngsp.text import Text
+from tests.support.effort import examples
 
 SEGMENTS = st.lists(st.sampled_from(("a", "b", "c", "{x}", "{y}", "{z}")), max_size=3, unique=True)
 PATHS = SEGMENTS.map(lambda segments: "/" + "/".join(("a", *segments)))
@@ -28,7 +29,7 @@ def matches(one: CompatibleRoute, sent: str) -> bool:
     return re.fullmatch(pattern, sent) is not None
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(600), deadline=None)
 @given(st.lists(st.tuples(PATHS, METHODS), min_size=1, max_size=5), SENT)
 def test_a_path_is_for_one_route_at_most_and_it_is_found(
     declared: list[tuple[str, tuple[str, ...]]], sent: str
@@ -49,7 +50,7 @@ def test_a_path_is_for_one_route_at_most_and_it_is_found(
             assert list(one.named(found[1])) == re.findall(r"\{([a-z])\}", one.path)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.tuples(PATHS, METHODS), st.tuples(PATHS, METHODS))
 def test_a_conflict_is_one_both_ways(first: tuple[str, tuple[str, ...]], second: tuple[str, tuple[str, ...]]) -> None:
     one, other = route("one", *first), route("other", *second)

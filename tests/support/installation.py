@@ -8,6 +8,7 @@ service manager would, because what it needs may be down itself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 import uuid
@@ -34,6 +35,8 @@ POSTGRES, KAFKA = "postgres", "kafka"
 READY_TIMEOUT_S = 90.0
 RESTART_PAUSE_S = 0.2
 TOKEN_AGE_S = 300.0
+LOST = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError,
+        asyncpg.CrashShutdownError, asyncpg.CannotConnectNowError)  # fmt: skip
 
 QUICK: Mapping[str, str] = {
     "NGSP_LEASE_S": "3",
@@ -80,6 +83,8 @@ class Installation:
         self._registry, self._settings = registry, dict(settings or {})
         self.environment.update(adapter_settings or {})
         self._tokens: dict[str, tuple[str, float]] = {}
+        self._connections: dict[str, asyncpg.Connection] = {}
+        self._asking = asyncio.Lock()
         self._http = httpx.AsyncClient(limits=httpx.Limits(max_connections=None), timeout=30.0)
 
     async def __aenter__(self) -> Self:
@@ -108,6 +113,8 @@ class Installation:
     async def close(self) -> None:
         await asyncio.gather(*map(self.stop, list(self.programs.running)))
         await self._http.aclose()
+        for connection in self._connections.values():
+            connection.terminate()
 
     # Parts
 
@@ -292,13 +299,28 @@ class Installation:
     # Database
 
     async def rows(self, statement: str, *arguments: object, url: str = "") -> list[asyncpg.Record]:
-        """Rows of the installation's database (or of that at `url`), over a connection of its own."""
-        connection = await asyncpg.connect(url or self.database_url, timeout=5.0)
+        """Rows of the installation's database (or of that at `url`), one query after the other.
+
+        The connection is kept: tests ask fifty times a second, and a new one costs more than what is asked.
+        """
+        url = url or self.database_url
+        async with self._asking:
+            kept = self._connections.pop(url, None)
+            if kept is not None and not kept.is_closed():
+                with contextlib.suppress(*LOST):  # its server was killed meanwhile
+                    return await self._fetch(kept, url, statement, arguments)
+            return await self._fetch(await asyncpg.connect(url, timeout=5.0), url, statement, arguments)
+
+    async def _fetch(
+        self, connection: asyncpg.Connection, url: str, statement: str, arguments: Sequence[object]
+    ) -> list[asyncpg.Record]:
         try:
             found: list[asyncpg.Record] = await connection.fetch(statement, *arguments, timeout=60.0)
-            return found
-        finally:
+        except BaseException:
             connection.terminate()
+            raise
+        self._connections[url] = connection
+        return found
 
     async def value(self, statement: str, *arguments: object, url: str = "") -> Any:
         found = await self.rows(statement, *arguments, url=url)

@@ -22,6 +22,7 @@ from ngsp.registry.model import NO_AGREEMENT, Agreement, Grant, Schema, Service
 from ngsp.text import Text
 from ngsp.transactions import entry
 from ngsp.transactions.entry import Row, Scribe
+from tests.support.effort import examples
 
 VECTORS: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "vectors" / "log-entry-v1.json").read_text("utf-8")
@@ -218,7 +219,7 @@ _VALUES = st.recursive(
 
 
 @given(st.dictionaries(_NAMES, _VALUES, max_size=6))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_the_quick_encoder_is_rfc_8785_for_what_an_entry_may_hold(members: dict[str, Any]) -> None:
     assert entry.canonical(members) == jcs(members).encode()
 

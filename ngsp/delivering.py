@@ -10,7 +10,7 @@ import asyncpg
 from ngsp.addresses import Addresses
 from ngsp.asking import Asker
 from ngsp.config import Settings
-from ngsp.delivery import Relay, is_granted
+from ngsp.delivery import Relay, standing_of
 from ngsp.events.dispatch import Dispatcher
 from ngsp.events.posting import Posting
 from ngsp.events.progress import Progress
@@ -50,7 +50,7 @@ class Delivering:
             relay.wake.set()
 
         def may_go(row: asyncpg.Record) -> bool:
-            return is_granted(row, registry.snapshot, entry.now(), delivery=True)
+            return standing_of(row, registry.snapshot, entry.now()) == "granted"
 
         posting = Posting(rows, webhooks, log, vault, progress, settings, on_room=on_room, may_go=may_go)
         relay = Relay(rows, bus, registry, log, vault, settings, posting)

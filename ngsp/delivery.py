@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import asyncpg
 import structlog
@@ -56,6 +58,22 @@ _DUE_AGAIN = "UPDATE outbox SET next_at = $2 WHERE state = 'open' AND next_at > 
 _HOLD = "UPDATE outbox SET state = 'held' WHERE tx = $1 AND state = 'open'"
 _HELD_TOO_LONG = "UPDATE outbox SET state = 'open', next_at = $1 WHERE state = 'held' AND deadline <= $1"
 
+Standing = Literal["granted", "waits", "ended"]
+"""What the agreement of a row says of it now. `waits`: until it is no longer suspended."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Going:
+    """A row that may go, and where to: decided once in a step, so that a change of the registry meanwhile is for later.
+
+    `service`: the one that the message names. `webhook`: whose address it is posted to; None where it goes to the topic
+    of `service`.
+    """
+
+    row: asyncpg.Record
+    service: Service
+    webhook: Subscription | None
+
 
 class Relay:
     """Publishes due submissions. One gateway at a time holds its lease; two at once would only deliver twice."""
@@ -83,10 +101,10 @@ class Relay:
         snapshot = self._registry.snapshot
         full = self._posting.full(snapshot)
         rows = await self._pool.fetch(wanted, now, self._settings.relay_batch, full)
-        ready = [row for row in rows if await self._may_go(row, snapshot, now)]
-        if behind := [row for row in ready if row["behind"]]:
+        ready = [going for row in rows if (going := await self._where_to(row, snapshot, now)) is not None]
+        if behind := [going.row for going in ready if going.row["behind"]]:
             await self._let_sleep(behind)
-        if first := [row for row in ready if not row["behind"]]:
+        if first := [going for going in ready if not going.row["behind"]]:
             await self._publish(first, now)
         return len(rows) - self._left
 
@@ -96,31 +114,36 @@ class Relay:
             await connection.execute(LOCK_LINES, [line_lock(row["order_key"]) for row in rows])
             await connection.execute(_SLEEP, [row["tx"] for row in rows])
 
-    async def _may_go(self, row: asyncpg.Record, snapshot: Snapshot, now: datetime) -> bool:
-        """True where `row` is to be published now; otherwise it has been ended or put off here."""
+    async def _where_to(self, row: asyncpg.Record, snapshot: Snapshot, now: datetime) -> _Going | None:
+        """Where `row` is to be published now; None where it has been ended, put off or left due here."""
         if row["deadline"] <= now:
             await self._end(row, self._too_late(row, snapshot), undone=row["undone"])
-            return False
-        subscription = snapshot.subscriptions.get(row["subscription"]) if row["subscription"] is not None else None
-        if not is_granted(row, snapshot, now, delivery=row["subscription"] is not None):
+            return None
+        standing = standing_of(row, snapshot, now)
+        if standing == "ended":
             if row["undone"]:
                 await self._end(row, Conclusion(entry.REFUSED, "access", AgreementRevoked()), undone=True)
             else:
                 # It may be done already: it is not sent again. It ends with its outcome, as refused when the adapter
                 # says that it was not begun in time, or as unknown.
                 await self._pool.execute(POSTPONE, row["tx"], row["deadline"])
-            return False
-        if row["subscription"] is not None and (subscription is None or not self._may_deliver(row, subscription, now)):
-            await self._pool.execute(POSTPONE, row["tx"], min(row["deadline"], now + NOT_SERVED_PAUSE))
-            return False
-        if subscription is not None and subscription.url:
-            return bool(row["behind"]) or self._has_room(subscription.id, row["id"])
-        service = _goes_to(row, snapshot)
-        if service is None or not service.serves(now):
-            until = service.away_until(now) if service is not None else None
+            return None
+        path, webhook, takes = row["service"], None, standing == "granted"
+        if row["subscription"] is not None:
+            subscription = snapshot.subscriptions.get(row["subscription"])
+            takes = takes and subscription is not None and subscription.active and not row["stopped"]
+            if subscription is not None and subscription.url:
+                webhook = subscription
+            elif subscription is not None:
+                path = subscription.receiver
+        service = snapshot.services.get(path)
+        if not takes or service is None or (webhook is None and not service.serves(now)):
+            until = service.away_until(now) if takes and service is not None else None
             await self._pool.execute(POSTPONE, row["tx"], min(row["deadline"], until or now + NOT_SERVED_PAUSE))
-            return False
-        return True
+            return None
+        if webhook is not None and not row["behind"] and not self._has_room(webhook.id, row["id"]):
+            return None
+        return _Going(row, service, webhook)
 
     def _has_room(self, subscription: str, tx: str) -> bool:
         """False where its webhook has enough in work: the row stays due, and is left out until there is room."""
@@ -128,11 +151,6 @@ class Relay:
             return True
         self._left += 1
         return False
-
-    def _may_deliver(self, row: asyncpg.Record, subscription: Subscription, now: datetime) -> bool:
-        """Whether its subscription takes deliveries now, and its agreement is not suspended: both may change."""
-        agreement = self._registry.snapshot.in_force(row["agreement"], now)
-        return agreement is not None and subscription.active and not row["stopped"]
 
     async def on_change(self, snapshot: Snapshot) -> None:
         """What waits for a service that serves again, sooner than it had said or at all, is due at once."""
@@ -152,40 +170,39 @@ class Relay:
     async def _end(self, row: asyncpg.Record, conclusion: Conclusion, *, undone: bool = False) -> None:
         await close(self._log, row, None, conclusion, undone=undone)
 
-    async def _publish(self, rows: list[asyncpg.Record], now: datetime) -> None:
+    async def _publish(self, ready: list[_Going], now: datetime) -> None:
         envelopes = []
-        for row in rows:
-            envelope = await self._envelope(row)
+        for going in ready:
+            envelope = await self._envelope(going.row, going.service)
             if envelope is not None:
-                envelopes.append((row, envelope))
+                envelopes.append((going, envelope))
         if not envelopes:
             return
         # Counted before it is published: a row with no attempt has surely never left.
         first_s = self._settings.redeliver_s
         longest_s = max(first_s, self._settings.retry_max_s)
-        again = [now + timedelta(seconds=next_pause_s(first_s, row["attempts"], longest_s)) for row, _ in envelopes]
+        rows = [going.row for going, _ in envelopes]
+        again = [now + timedelta(seconds=next_pause_s(first_s, row["attempts"], longest_s)) for row in rows]
         try:
-            found = await self._pool.fetch(_TAKE, [row["tx"] for row, _ in envelopes], again)
+            found = await self._pool.fetch(_TAKE, [row["tx"] for row in rows], again)
         except asyncpg.UniqueViolationError:
             # Another gateway, whose lease had ended, sent one of the same line in this moment. All are due still.
             log.warning("two relays met in a line; this one steps back")
             return
         taken = {record["id"] for record in found}
-        await asyncio.gather(*(self._hand_over(row, envelope) for row, envelope in envelopes if envelope.id in taken))
+        await asyncio.gather(*(self._hand_over(*one) for one in envelopes if one[1].id in taken))
 
-    async def _hand_over(self, row: asyncpg.Record, envelope: Envelope) -> None:
-        subscription = self._registry.snapshot.subscriptions.get(row["subscription"] or "")
-        if subscription is not None and subscription.url:
-            self._posting.start(row, subscription, envelope)
+    async def _hand_over(self, going: _Going, envelope: Envelope) -> None:
+        if going.webhook is not None:
+            self._posting.start(going.row, going.webhook, envelope)
         else:
-            await self._send(row, envelope)
+            await self._send(going.row, going.service.key.request_topic, envelope)
 
-    async def _envelope(self, row: asyncpg.Record) -> Envelope | None:
+    async def _envelope(self, row: asyncpg.Record, target: Service) -> Envelope | None:
         """The message for `row`, or None where it cannot be opened: then it is ended or put aside."""
         if row["wrapped"] is None:
             await self._end(row, Conclusion(entry.FAILED, "erased", ReplyErased()))
             return None
-        snapshot = self._registry.snapshot
         try:
             body = self._vault.unwrap(row["wrapped"], row["id"]).open(row["body"], REQUEST_AAD)
         except VaultError as error:
@@ -196,7 +213,6 @@ class Relay:
             return None
         granted = entry.read(row["accepted"])["grant"]
         is_delivery = row["subscription"] is not None
-        target = _goes_to(row, snapshot) or snapshot.services[row["service"]]
         return Envelope(
             id=row["id"],
             service=target.path,
@@ -220,8 +236,7 @@ class Relay:
         not be begun any more, none may."""
         return doubled_s(self._settings.redeliver_s, row["attempts"], self._settings.retry_max_s)
 
-    async def _send(self, row: asyncpg.Record, envelope: Envelope) -> None:
-        topic = self._registry.snapshot.services[envelope.service].key.request_topic
+    async def _send(self, row: asyncpg.Record, topic: str, envelope: Envelope) -> None:
         try:
             await self._bus.send(topic, envelope.headers(), envelope.body, envelope.order.encode())
         except BusUnavailable as error:
@@ -231,24 +246,14 @@ class Relay:
         await self._log.delivered(row["id"], envelope.attempt)
 
 
-def is_granted(row: asyncpg.Record, snapshot: Snapshot, now: datetime, *, delivery: bool) -> bool:
-    """Whether `row` may still go. A delivery holds data: what was granted when it was made must be granted now, and one
-    whose agreement is only suspended waits."""
-    agreement = snapshot.in_force(row["agreement"], now)
-    if not delivery:
-        return agreement is not None
+def standing_of(row: asyncpg.Record, snapshot: Snapshot, now: datetime) -> Standing:
+    """Whether `row` may still go by its agreement. A delivery holds data: what was granted when it was made must be
+    granted now, and one whose agreement is only suspended waits."""
+    agreement, is_delivery = snapshot.in_force(row["agreement"], now), row["subscription"] is not None
     if agreement is None:
         governing = snapshot.agreements.get(row["agreement"])
-        return governing is not None and governing.state == "suspended"
-    if agreement.version == row["agreement_version"] or row["accepted"] is None:
-        return True
+        return "waits" if is_delivery and governing is not None and governing.state == "suspended" else "ended"
+    if not is_delivery or agreement.version == row["agreement_version"] or row["accepted"] is None:
+        return "granted"
     fields = tuple(entry.read(row["accepted"])["grant"]["fields"])
-    return row["purpose"] in agreement.purposes and covers(agreement.fields, fields)
-
-
-def _goes_to(row: asyncpg.Record, snapshot: Snapshot) -> Service | None:
-    """The service whose topic `row` goes to; None where there is none, or where it goes to a webhook."""
-    if row["subscription"] is None:
-        return snapshot.services.get(row["service"])
-    subscription = snapshot.subscriptions.get(row["subscription"])
-    return snapshot.services.get(subscription.receiver) if subscription is not None else None
+    return "granted" if row["purpose"] in agreement.purposes and covers(agreement.fields, fields) else "ended"

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 import orjson
 import pytest
 from standardwebhooks.webhooks import Webhook
 
+from ngsp.adapter import Request, Unavailable
 from ngsp.client import webhooks
+from ngsp.events.posting import MOST_FOR_ONE
 from ngsp.local.ports import free_port
 from ngsp.local.postgres import LocalPostgres
-from tests.backends.scripted import Asked, Scripted, always, in_turn, raw, scripted
-from tests.support.events import CHANGES, NAME, Events, Subscriber, event
-from tests.support.gateway import running_gateway
+from tests.backends.scripted import Answer, Asked, Scripted, always, in_turn, raw, scripted
+from tests.support.events import CHANGES, NAME, RECEIVER, Events, Subscriber, event, take_all
+from tests.support.gateway import Rig, running_gateway
 from tests.support.waiting import until
 
 TAKEN = raw("204 No Content")
@@ -52,6 +56,29 @@ async def attempts(events: Events, subscription: str, tx: str) -> list[tuple[int
     answer = await events.rig.get(f"/v1/subscriptions/{subscription}/deliveries/{tx}/attempts")
     assert answer.status_code == 200, answer.text
     return [(item["status"], item["problem"]) for item in reversed(answer.json()["items"])]
+
+
+def hanging_until(let_go: asyncio.Event) -> Answer:
+    async def hang(_: Asked, writer: asyncio.StreamWriter) -> None:
+        await let_go.wait()
+        writer.write(TAKEN)
+
+    return hang
+
+
+async def agreed(rig: Rig, purpose: str) -> str:
+    """An agreement of its own for a test, in which one field is granted."""
+    document = {
+        "consumer": "G22",
+        "service": CHANGES,
+        "reference": purpose,
+        "purposes": [purpose],
+        "legal_basis": "Nghị định 194/2025/NĐ-CP",
+        "fields": ["/state"],
+    }
+    id = (await rig.post("/v1/agreements", by="caller", json=document)).json()["id"]
+    assert (await rig.post(f"/v1/agreements/{id}/accept", by="provider")).status_code == 200
+    return str(id)
 
 
 async def test_a_webhook_gets_the_event_signed_and_the_log_its_outcome(events: Events, receiver: Scripted) -> None:
@@ -122,12 +149,7 @@ async def test_a_receiver_that_was_away_gets_everything_in_order(events: Events)
 async def test_a_receiver_that_hangs_holds_up_nobody_else(events: Events, receiver: Scripted) -> None:
     async with scripted() as hanging:
         let_go = asyncio.Event()
-
-        async def hang(_: Asked, writer: asyncio.StreamWriter) -> None:
-            await let_go.wait()
-            writer.write(TAKEN)
-
-        hanging.answer = hang
+        hanging.answer = hanging_until(let_go)
         await events.subscribe(url=hanging.url)
         await events.subscribe(url=receiver.url)
         await events.published(*(event({"dossier": f"H41-{number}"}) for number in range(30)))
@@ -156,16 +178,7 @@ async def test_gone_stops_the_subscription_until_its_owner_says_so(events: Event
 async def test_a_revoked_agreement_ends_what_was_never_taken(events: Events, receiver: Scripted) -> None:
     rig = events.rig
     receiver.answer = always(raw("429 Later"))
-    document = {
-        "consumer": "G22",
-        "service": CHANGES,
-        "reference": "revoked-webhook",
-        "purposes": ["hooked"],
-        "legal_basis": "Nghị định 194/2025/NĐ-CP",
-        "fields": ["/state"],
-    }
-    id = (await rig.post("/v1/agreements", by="caller", json=document)).json()["id"]
-    await rig.post(f"/v1/agreements/{id}/accept", by="provider")
+    id = await agreed(rig, "hooked")
     subscription = await events.subscribe(agreement=id, purpose="hooked", url=receiver.url)
     (publication,) = await events.published(event())
     await came(receiver, 2)
@@ -178,3 +191,86 @@ async def test_a_revoked_agreement_ends_what_was_never_taken(events: Events, rec
     receiver.answer = always(TAKEN)
     await events.published(event())
     assert len(receiver.asked) == number
+
+
+async def test_a_suspended_agreement_holds_back_what_waits_for_its_turn(events: Events, receiver: Scripted) -> None:
+    rig, let_go = events.rig, asyncio.Event()
+    receiver.answer = hanging_until(let_go)
+    id = await agreed(rig, "interrupted")
+    subscription = await events.subscribe(agreement=id, purpose="interrupted", url=receiver.url)
+    await events.published(*(event({"state": 1}) for _ in range(MOST_FOR_ONE + 1)))
+
+    async def given_back() -> bool:
+        found = "SELECT answered @> int4range(1, 2) FROM outbox WHERE subscription = $1 AND state = 'open'"
+        return [row[0] for row in await rig.rows.fetch(found, subscription["id"])] == [True]
+
+    async def all_begun() -> bool:
+        found = "SELECT sum(attempts) FROM outbox WHERE subscription = $1"
+        return bool(await rig.rows.fetchval(found, subscription["id"]) == MOST_FOR_ONE + 1)
+
+    await until(all_begun, "the last to wait for its turn")
+    await came(receiver, MOST_FOR_ONE)
+    reason = {"reason": "Rà soát", "legal_basis": "Nghị định 194/2025/NĐ-CP"}
+    assert (await rig.post(f"/v1/agreements/{id}/suspend", by="provider", json=reason)).status_code == 200
+    let_go.set()
+    await until(given_back, "the others to end, and the last to be due again")
+    assert len(receiver.asked) == MOST_FOR_ONE
+
+
+@asynccontextmanager
+async def relay_halfway(events: Events, tx: str) -> AsyncIterator[None]:
+    """Of a delivery that is refused again and again: the relay has decided where it goes, and cannot count the attempt
+    yet."""
+    connection = await asyncpg.connect(events.rig.settings.database_url.get_secret_value())
+
+    async def locked() -> bool:
+        return bool(
+            await connection.fetchval(
+                """SELECT 1 FROM outbox WHERE tx = $1 AND attempts > 0 AND answered @> int4range(1, attempts + 1)
+                AND next_at < now() + interval '1 s' FOR UPDATE""",
+                tx,
+            )
+        )
+
+    async def waits() -> bool:
+        return bool(
+            await events.rig.rows.fetchval(
+                """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                AND wait_event_type = 'Lock' AND query LIKE '%UPDATE outbox%attempts + 1%'"""
+            )
+        )
+
+    try:
+        async with connection.transaction():
+            await until(locked, "a pause between two attempts")
+            await until(waits, "the relay to take the delivery")
+            yield
+    finally:
+        await connection.close()
+
+
+async def away(_: Request) -> object:
+    raise Unavailable("AWAY")
+
+
+@pytest.mark.parametrize("from_webhook", [True, False])
+async def test_a_subscription_that_moves_meanwhile_gets_it_where_it_was(
+    events: Events, receiver: Scripted, from_webhook: bool
+) -> None:
+    """Where a delivery goes is decided once in a step of the relay."""
+    subscriber = events.subscriber
+    subscriber.taken.clear()
+    subscriber.take, receiver.answer = away, always(raw("429 Later"))
+    places: list[dict[str, Any]] = [{"receiver": RECEIVER}, {"url": receiver.url}]
+    before, after = reversed(places) if from_webhook else places
+    id = (await events.subscribe(**before))["id"]
+    (publication,) = await events.published(event())
+    tx = await events.delivery(id, publication)
+    async with relay_halfway(events, tx):
+        await events.subscribe(id, **after)
+        number = len(receiver.asked)
+        subscriber.take, receiver.answer = take_all, always(TAKEN)
+    assert (await events.rig.outcome(tx))[-1] == "succeeded"
+    assert (len(receiver.asked) - number, len(subscriber.taken)) == ((1, 0) if from_webhook else (0, 1))
+    await events.published(event())
+    await until(lambda: len(receiver.asked) - number == 1 == len(subscriber.taken), "the next to come where it is now")

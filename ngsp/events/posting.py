@@ -15,7 +15,7 @@ from ngsp.errors import NgspError, ProviderRefused
 from ngsp.events.progress import Progress
 from ngsp.events.webhooks import Attempt, Webhooks
 from ngsp.messages import Envelope
-from ngsp.outbox import NOTHING_DONE, POSTPONE, close, next_pause_s
+from ngsp.outbox import POSTPONE, close, next_pause_s
 from ngsp.registry.model import Snapshot, Subscription
 from ngsp.transactions import entry
 from ngsp.transactions.extras import ATTEMPTS, AttemptRow, attempt_values
@@ -39,6 +39,9 @@ GONE = "gone"
 
 log = structlog.get_logger(__name__)
 
+_NOT_DONE = """
+UPDATE outbox SET answered = answered + int4multirange(int4range($2, $2 + 1)), next_at = $3
+WHERE tx = $1 AND state = 'open'"""
 _STOP = "UPDATE subscription_progress SET stopped = $2 WHERE subscription = $1"
 
 
@@ -155,5 +158,4 @@ class Posting:
 
     async def _not_done(self, row: asyncpg.Record, envelope: Envelope, next_at: datetime) -> None:
         """That this attempt surely came to nothing, and when there may be another."""
-        await self._pool.execute(NOTHING_DONE, row["tx"], envelope.attempt, row["service"])
-        await self._pool.execute(POSTPONE, row["tx"], min(next_at, row["deadline"]))
+        await self._pool.execute(_NOT_DONE, row["tx"], envelope.attempt, min(next_at, row["deadline"]))

@@ -50,7 +50,8 @@ class Delivering:
             relay.wake.set()
 
         def may_go(row: asyncpg.Record) -> bool:
-            return standing_of(row, registry.snapshot, entry.now()) == "granted"
+            now = entry.now()
+            return row["deadline"] > now and standing_of(row, registry.snapshot, now) == "granted"
 
         posting = Posting(rows, webhooks, log, vault, progress, settings, on_room=on_room, may_go=may_go)
         relay = Relay(rows, bus, registry, log, vault, settings, posting)

@@ -39,8 +39,9 @@ NOT_SERVED_PAUSE = timedelta(seconds=30)
 
 log = structlog.get_logger(__name__)
 
-_ROOM = "(o.subscription IS NULL OR o.subscription <> ALL($3::text[]))"
-"""Not of those whose webhooks have enough in work: theirs would take the places of others."""
+_ROOM = "(o.deadline <= $1 OR o.subscription IS NULL OR o.subscription <> ALL($3::text[]))"
+"""Not of those whose webhooks have enough in work: theirs would take the places of others. What is too late needs no
+room: it ends."""
 _DUE = rows_with_entries(f"o.state = 'open' AND o.next_at <= $1 AND {_ROOM} ORDER BY o.next_at LIMIT $2")
 _TO_WEBHOOKS = "o.subscription IN (SELECT id FROM subscriptions WHERE url <> '')"
 _WITHOUT_BUS = rows_with_entries(

@@ -116,7 +116,7 @@ class Posting:
         try:
             async with places, self._places:
                 at = entry.now()
-                if not self._may_go(row):  # its agreement ended while it waited for its turn: the relay ends it
+                if not self._may_go(row):  # too late, or granted no more, since it waits for its turn: the relay's
                     await self._not_done(row, envelope, at)
                     return
                 attempt = await self._send(row, subscription, envelope)

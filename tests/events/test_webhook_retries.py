@@ -18,8 +18,8 @@ from ngsp.events.posting import MOST_FOR_ONE
 from ngsp.local.ports import free_port
 from ngsp.local.postgres import LocalPostgres
 from tests.backends.scripted import Answer, Asked, Scripted, always, in_turn, raw, scripted
-from tests.support.events import CHANGES, NAME, RECEIVER, Events, Subscriber, event, take_all
-from tests.support.gateway import Rig, running_gateway
+from tests.support.events import CHANGES, NAME, RECEIVER, Events, Subscriber, changes, event, take_all
+from tests.support.gateway import OPEN, Rig, running_gateway
 from tests.support.waiting import until
 
 TAKEN = raw("204 No Content")
@@ -28,7 +28,10 @@ QUICK: dict[str, Any] = {"retry_min_s": 0.02, "retry_max_s": 0.1, "relay_poll_s"
 
 @pytest.fixture(scope="module")
 async def module_events(postgres: LocalPostgres, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Events]:
-    subscriber = Subscriber()
+    subscriber = Subscriber(
+        services=[changes(), changes("short", deadline_s=1.5)],
+        terms={"changes": {"fields": [""]}, "short": {"fields": ["/state"]}},
+    )
     folder = tmp_path_factory.mktemp("gateway")
     async with running_gateway(postgres, folder, subscriber, webhook_allowed_networks="127.0.0.0/8", **QUICK) as rig:
         yield Events(rig, subscriber)
@@ -215,6 +218,30 @@ async def test_a_suspended_agreement_holds_back_what_waits_for_its_turn(events: 
     let_go.set()
     await until(given_back, "the others to end, and the last to be due again")
     assert len(receiver.asked) == MOST_FOR_ONE
+
+
+async def test_what_is_too_late_ends_though_its_receiver_hangs(events: Events, receiver: Scripted) -> None:
+    """One that did not take the last is sent one at a time: the other is not taken from the outbox meanwhile."""
+    short, let_go = "H41/short/v1", asyncio.Event()
+    receiver.answer = always(raw("429 Later"))
+    subscription = await events.subscribe(service=short, url=receiver.url)
+    publications = await events.published(event({"state": 1}), path=short)
+    await came(receiver, 2)
+    receiver.answer = hanging_until(let_go)
+    publications += await events.published(event({"state": 2}), path=short)
+    txs = [await events.delivery(subscription["id"], one) for one in publications]
+
+    async def ends() -> list[str]:
+        return [kinds[-1] for tx in txs if (kinds := await events.rig.kinds(tx))[-1] not in OPEN]
+
+    async def one_ended() -> bool:
+        return bool(await ends())
+
+    await until(one_ended, "one to end")
+    assert await ends() == ["expired"]
+    told = [one for tx in txs for one in await attempts(events, subscription["id"], tx)]
+    assert set(told) == {(429, "status")}, "the other hangs still"
+    let_go.set()
 
 
 @asynccontextmanager

@@ -97,7 +97,7 @@ def try_out(
     if "exchange" not in client.scopes:
         raise AccessDenied(reason="client has no exchange scope")
     member = snapshot.members.get(client.member)
-    if member is None or not member.in_force(now.date()):
+    if member is None or not member.in_force(day_of(now)):
         raise AccessDenied(reason="consumer is not a member in force")
     service = snapshot.services.get(path)
     if service is None or service.state == "retired":

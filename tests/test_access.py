@@ -13,7 +13,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from ngsp.access import authorise
+from ngsp.access import authorise, try_out
 from ngsp.errors import AccessDenied, AgreementAmbiguous, MalformedHeader, NgspError
 from ngsp.messages import ServiceKey
 from ngsp.registry.model import SCOPES, Agreement, Client, Member, Schema, Service, Snapshot
@@ -319,6 +319,23 @@ def test_a_member_is_one_from_midnight_in_viet_nam(now: str, allowed: bool, end:
     case = replace(GOOD, members=members, agreements=everlasting, minute=minutes)
     assert (verdict(case)[0][0] == "granted") is allowed
     assert oracle(case) == verdict(case)[0]
+
+
+@pytest.mark.parametrize(
+    ("days", "allowed"), [((1, None), True), ((-1, 2), True), ((-1, 1), False), ((2, None), False)]
+)
+def test_the_sandbox_has_the_day_of_viet_nam_too(days: tuple[int, int | None], allowed: bool) -> None:
+    """At 17:30 UTC of the first day, when the second has begun in Viet Nam."""
+    snapshot = snapshot_of(replace(GOOD, members=(MemberCase("H41", *days),)))
+    client = Client("client-1", "H41", NAME, frozenset(("exchange",)), True, sandbox=True)
+    now = datetime(2026, 3, 1, 17, 30, tzinfo=UTC)
+    asked = {"purpose": "birth", "agreement_id": "", "officer": "", "consent": ""}
+    try:
+        granted = try_out(snapshot, client, PATHS[0], now=now, **asked).sandbox
+    except AccessDenied as error:
+        assert error.reason == "consumer is not a member in force"
+        granted = False
+    assert granted is allowed
 
 
 def test_a_call_at_the_change_of_versions_has_exactly_one() -> None:

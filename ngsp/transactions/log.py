@@ -72,21 +72,12 @@ class TransactionLog:
         `key-taken`: an earlier transaction holds the idempotency key; nothing was stored.
         """
         t = transaction
-        digest = t.key.digest(t.body)
-        row = self._scribe.accepted(t.id, t.at, t.grant, t.mode, t.call, t.deadline, len(t.body), digest, t.key.wrapped)
         extras = None
         if t.idempotency_key or t.subjects or t.mode == "submission":
             extras = self._extras(t)
         # A submission that is stored goes its way, whatever its caller was told: it is known by its key.
         undo = None if t.mode == "submission" else lambda: self._undo(t, extras)
-        write = Write((row,), extras, undo=undo)
-        try:
-            answer = await self._writer.submit(write)
-        except LogUnavailable as error:
-            if t.mode == "submission" and write.in_doubt:
-                raise _in_doubt(error) from error
-            raise
-        return "key-taken" if answer else "accepted"
+        return await self._store(Write((self._accepted(t, t.body),), extras, undo=undo))
 
     async def record(self, transaction: Transaction, conclusion: Conclusion) -> Literal["accepted", "key-taken"]:
         """A call of the sandbox: its acceptance and its outcome in one commit. Nothing for the relay, no subjects.
@@ -94,14 +85,12 @@ class TransactionLog:
         MUST return `accepted` only when both are durable. `key-taken`: as `accept` has it.
         """
         t = transaction
-        digest = t.key.digest(t.body)
-        row = self._scribe.accepted(t.id, t.at, t.grant, t.mode, t.call, t.deadline, len(t.body), digest, t.key.wrapped)
         timings_us = t.stages_us if t.mode == "query" else None
-        ended = self._ended(t.id, t.key, conclusion, timings_us=timings_us)
+        rows = self._accepted(t, t.body), self._ended(t.id, t.key, conclusion, timings_us=timings_us)
         extras = None
         if t.idempotency_key or t.mode == "submission":
             extras = Extras(claim=self._claimed(t), reply=self._stored(t.id, t.key, conclusion))
-        return "key-taken" if await self._writer.submit(Write((row, ended), extras)) else "accepted"
+        return "key-taken" if await self._writer.submit(Write(rows, extras)) else "accepted"
 
     async def publish(self, transaction: Transaction, event: Published) -> Literal["accepted", "key-taken"]:
         """A publication: acceptance, success and the event in one commit.
@@ -110,9 +99,7 @@ class TransactionLog:
         published, or not known whether, which the same again finds out.
         """
         t = transaction
-        digest = t.key.digest(event.body)
-        size, conclusion = len(event.body), Conclusion(entry.SUCCEEDED)
-        row = self._scribe.accepted(t.id, t.at, t.grant, t.mode, t.call, t.deadline, size, digest, t.key.wrapped)
+        conclusion = Conclusion(entry.SUCCEEDED)
         line = self._line(t, event.key) if event.key else None
         extras = Extras(
             claim=self._claimed(t),
@@ -120,13 +107,8 @@ class TransactionLog:
             event=EventRow(t.grant.service.path, event.type, t.id, t.at, line, t.key.seal(event.body, EVENT_AAD)),
             subjects=self._hashed(t),
         )
-        write = Write((row, self._ended(t.id, t.key, conclusion)), extras)
-        try:
-            return "key-taken" if await self._writer.submit(write) else "accepted"
-        except LogUnavailable as error:
-            if write.in_doubt:
-                raise _in_doubt(error) from error
-            raise
+        rows = self._accepted(t, event.body), self._ended(t.id, t.key, conclusion)
+        return await self._store(Write(rows, extras))
 
     async def deliver(self, transaction: Transaction, event: Delivered) -> bool:
         """Accepts the delivery of an event to a subscription, with its outbox row; False where it was made before.
@@ -134,8 +116,6 @@ class TransactionLog:
         MUST return only when that is durable, whoever made it.
         """
         t = transaction
-        digest = t.key.digest(t.body)
-        row = self._scribe.accepted(t.id, t.at, t.grant, t.mode, t.call, t.deadline, len(t.body), digest, t.key.wrapped)
         order_key = self._line(t, event.line) if event.line else None
         extras = Extras(
             outbox=self._outbox(t, order_key, event.subscription),
@@ -144,7 +124,21 @@ class TransactionLog:
                 event.subscription, event.run, event.xid, event.seq, t.id, event.publication, event.type, t.at
             ),
         )
-        return await self._writer.submit(Write((row,), extras)) is None
+        return await self._writer.submit(Write((self._accepted(t, t.body),), extras)) is None
+
+    def _accepted(self, t: Transaction, body: bytes) -> entry.Row:
+        """The entry of acceptance. `body`: what was sent, of which size and digest are kept."""
+        digest, wrapped = t.key.digest(body), t.key.wrapped
+        return self._scribe.accepted(t.id, t.at, t.grant, t.mode, t.call, t.deadline, len(body), digest, wrapped)
+
+    async def _store(self, write: Write) -> Literal["accepted", "key-taken"]:
+        """LogUnavailable tells of the doubt where an acceptance may be stored all the same, and nothing undoes it."""
+        try:
+            return "key-taken" if await self._writer.submit(write) else "accepted"
+        except LogUnavailable as error:
+            if write.in_doubt and write.undo is None:
+                raise _in_doubt(error) from error
+            raise
 
     def _undo(self, t: Transaction, extras: Extras | None) -> Write:
         """Closes a query whose caller was told 503 while its acceptance was in doubt; its key is free again."""

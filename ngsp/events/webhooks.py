@@ -307,7 +307,7 @@ def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
     else:
         try:
             at = parsedate_to_datetime(said)
-        except ValueError:
+        except (ValueError, OverflowError):  # the latter: a year of thirty digits
             return None
         wait_s = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - time.time()
     return min(max(0.0, wait_s), LONGEST_RETRY_AFTER_S)

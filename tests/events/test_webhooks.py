@@ -170,6 +170,8 @@ async def test_each_status(receiver: Scripted, sending: Sender, status: str, pro
         ("soon", None, None),
         ("Wed, 99 Oct 2015 07:28:00 GMT", None, None),
         ("Wed, 21 Oct 99999 07:28:00 GMT", None, None),
+        ("Wed, 21 Oct 999999999999999999999999999999 07:28:00 GMT", None, None),
+        ("Wed, 21 Oct 2015 07:28:00 +99999999999999999999", None, None),
         ("", None, None),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Literal
@@ -31,6 +32,7 @@ router = APIRouter(prefix="/v1/subscriptions", route_class=StrictRoute, tags=["e
 
 Subscribing = Annotated[Caller, Depends(requires("registry", "operator"))]
 AnyCaller = Annotated[Caller, Depends(requires())]
+_PLACE = re.compile(r"[1-9][0-9]{0,18}")
 DeliveryState = Literal["accepted", "delivered", "succeeded", "failed", "refused", "expired", "unknown", "resolved"]
 
 
@@ -221,12 +223,11 @@ async def read_deliveries(
     first; a page may be short."""
     name = subscription_id(id)
     what = f"deliveries {name} {state or ''}".strip()
-    after = paging.after(what)
-    if after is not None and not after.isdecimal():
+    below = int(paging.after(what, _PLACE) or LAST_PLACE)
+    if below > LAST_PLACE:
         raise malformed()
     async with parts(request).registry.reading() as connection:
         await own_row(connection, actor(caller), name, sees_all=only_member(caller, "auditor") is None)
-        below = int(after) if after is not None else LAST_PLACE
         found, further = await list_deliveries(connection, name, state or "", below, paging.limit)
     return Page(
         items=[DeliveryView.of(delivery) for delivery in found],

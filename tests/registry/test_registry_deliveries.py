@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import text as sql
 
+from ngsp.api.paging import encode
 from ngsp.messages import uuid7
 from ngsp.registry.deliveries import list_deliveries
 from tests.support.registry import CHANGED, event_service, manifest, proposal, running_rig
@@ -132,7 +133,8 @@ async def test_pages_lead_to_the_end(rig: Rig) -> None:
         query = f"?limit=2&cursor={page['next']}" if page["next"] else ""
     assert seen == made[::-1]
     first = await listed(rig, id, "?limit=2")
-    for wrong in (f"?cursor={first['next']}&state=failed", "?cursor=abc", "?state=odd", "?limit=0", "?odd=1"):
+    beyond = f"?cursor={encode(f'deliveries {id}', str(2**63))}"
+    for wrong in (f"?cursor={first['next']}&state=failed", "?cursor=abc", beyond, "?state=odd", "?limit=0", "?odd=1"):
         refused = await rig.call("GET", f"/v1/subscriptions/{id}/deliveries{wrong}", by="h41-registry")
         assert refused.status_code == 400, wrong
     other = await subscribed(rig, "pages-2")

@@ -22,7 +22,7 @@ _CURSOR = re.compile(r"(0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,9})")
 _MOST_XID = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Place:
     """After every event at or before (`xid`, `seq`)."""
 
@@ -69,7 +69,8 @@ async def start_place(connection: AsyncConnection, service: str, wanted: str) ->
     """Where a subscription to `service` stands that begins at `wanted` (see `read_start`).
 
     `now`: below every transaction that is not over, so that nothing is missed that is acknowledged after this; what is
-    in flight at this moment may come too. A moment: before the first event at or after it, and nothing else between.
+    in flight at this moment may come too. A moment: before the first event at or after it, and not behind what is in
+    flight.
     `InvalidRegistration` (422) for a cursor beyond all that there is.
     """
     start = read_start(wanted)
@@ -86,5 +87,6 @@ async def start_place(connection: AsyncConnection, service: str, wanted: str) ->
         first = (await connection.execute(_FIRST, {"service": service, "at": start})).first()
         if first is not None:
             xid, seq = first
-            return Place(xid, seq - 1) if seq > 0 else Place(xid - 1, LAST_SEQ)
+            before = Place(xid, seq - 1) if seq > 0 else Place(xid - 1, LAST_SEQ)
+            return min(before, Place(xmin - 1, LAST_SEQ))  # what commits later may stand before what is found
     return Place(xmin - 1, LAST_SEQ)

@@ -443,6 +443,9 @@ async def test_now_is_below_what_is_not_over(rig: Rig) -> None:
         xid = (await connection.execute(sql("SELECT CAST(CAST(pg_current_xact_id() AS text) AS bigint)"))).scalar_one()
         begun = (await view(rig, await made(rig)))["cursor"]
         assert place(begun) < (xid, 0)
+        later = await publish(rig, SERVICE, "2026-10-05T01:00:00Z")
+        begun = (await view(rig, await made(rig, **{"from": "2026-10-05"})))["cursor"]
+        assert place(begun) < (xid, 0) < place(later), "nor by whoever begins at a moment"
 
 
 async def progress(rig: Rig, id: str, **values: Any) -> None:

@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 _OLD = "SELECT service, xid::text AS xid, seq FROM events WHERE at < $1 ORDER BY at LIMIT $2"
 _STOP = """
 UPDATE subscription_progress p SET stopped = $4 FROM subscriptions s
-WHERE s.id = p.subscription AND s.active AND s.service = $1 AND p.stopped = ''
+WHERE s.id = p.subscription AND s.service = $1 AND p.stopped <> $4
     AND (p.xid, p.seq) < ($2::text::xid8, $3) RETURNING p.subscription"""
 _DROP = """
 DELETE FROM events e USING unnest($1::text[], $2::text[], $3::int[]) AS old (service, xid, seq)
@@ -33,7 +33,8 @@ DELETE FROM deliveries d USING old WHERE d.tx = old.tx"""
 async def retire(connection: asyncpg.Connection, now: datetime, keep_days: int) -> int:
     """Drops what is older than `keep_days`; returns how many events that were.
 
-    MUST stop every subscription that has not passed an event before the event goes: never passed over in silence.
+    MUST stop every subscription that has not passed an event before the event goes, also one that is inactive or was
+    stopped for another reason and may go on one day: never passed over in silence.
     """
     before = now - timedelta(days=keep_days)
     dropped = 0

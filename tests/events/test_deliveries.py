@@ -343,11 +343,14 @@ async def test_whoever_falls_behind_what_is_kept_is_stopped_and_shown(events: Ev
     await events.subscribe(subscription["id"], active=True)
     await events.taken(1)
     behind = await events.subscribe(**{"from": "earliest"}, active=False)
-    await rig.rows.execute("UPDATE subscriptions SET active = true WHERE id = $1", behind["id"])
+    gone = await events.subscribe(**{"from": "earliest"}, active=False)
+    await rig.rows.execute("UPDATE subscription_progress SET stopped = 'gone' WHERE subscription = $1", gone["id"])
     assert await keeping.retire(rig.rows, datetime.now(UTC) + timedelta(days=31), 30) > 0
     assert await rig.rows.fetchval("SELECT count(*) FROM events WHERE tx = $1", old) == 0
     stopped = "SELECT stopped FROM subscription_progress WHERE subscription = $1"
-    assert await rig.rows.fetchval(stopped, behind["id"]) == "gap"
+    for id in (behind["id"], gone["id"]):
+        assert await rig.rows.fetchval(stopped, id) == "gap"
+        assert (await events.subscribe(id, active=True))["state"] == "gap"
     assert await rig.rows.fetchval(stopped, subscription["id"]) == ""
     await events.published(event({"state": 2}))
     assert states(await events.taken(2)) == [("H41-1", 1), ("H41-1", 2)]

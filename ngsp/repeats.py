@@ -34,6 +34,8 @@ FROM idempotency_keys k LEFT JOIN replies r USING (tx)
 LEFT JOIN entries a ON a.tx = k.tx AND a.kind = 1 AND a.at = k.at WHERE k.client = $1 AND k.key = ANY($2::bytea[])
 ORDER BY k.at LIMIT 1"""
 
+_DIGESTS = "SELECT key, digest FROM idempotency_keys WHERE client = $1 AND key = ANY($2::bytea[])"
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -53,6 +55,22 @@ class Repeats:
     async def known(self, transaction: Transaction, names: Sequence[KeyName]) -> bool:
         """Whether an earlier transaction holds the key. LogUnavailable (503) where the database cannot say."""
         return await self._find(transaction, names) is not None
+
+    async def mismatched(self, holder: str, names: Sequence[Sequence[KeyName]]) -> list[int]:
+        """Which of the keys that `names` stand for, all of `holder`, were used for something else, here among
+        themselves or before; by index. LogUnavailable (503) where the database cannot say."""
+        known: dict[bytes, bytes] = {}
+        keys = [name.key for several in names for name in several]
+        try:
+            for row in await self._pool.fetch(_DIGESTS, holder, keys):
+                known[row["key"]] = row["digest"]
+        except DATABASE_TROUBLE as error:
+            raise LogUnavailable(retry_after_s=2, reason=type(error).__name__) from error
+        differs = [
+            any(not hmac.compare_digest(known.setdefault(name.key, name.digest), name.digest) for name in several)
+            for several in names
+        ]
+        return [index for index, found in enumerate(differs) if found]
 
     async def answer(self, transaction: Transaction, names: Sequence[KeyName]) -> Found:
         """The answer to a repeat of the request behind `transaction`'s key, which `names` stand for.

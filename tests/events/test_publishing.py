@@ -112,7 +112,11 @@ async def test_source_and_id_are_one_event_and_another_under_them_is_refused(eve
     assert again.status_code == 202
     assert again.json()["items"] == [{"id": sent["id"], "transaction": tx, "repeated": True}]
     other = await events.publish(sent | {"data": sent["data"] | {"state": 9}})
-    problem(other, 422, "idempotency-mismatch")
+    found = problem(other, 422, "idempotency-mismatch")
+    assert [fault["pointer"] for fault in found["errors"]] == ["/id"]
+    assert "source" in found["detail"]
+    (entry,) = await events.rig.entries(other.headers["Ngsp-Transaction"])
+    assert (entry["kind"], entry["outcome"]["code"]) == ("refused", "idempotency-mismatch")
     elsewhere = await events.publish(sent | {"source": "/h41/elsewhere"})
     assert elsewhere.json()["items"][0]["repeated"] is False
     assert await stored(events.rig) == before + 1
@@ -182,6 +186,13 @@ async def test_a_batch_with_one_that_is_wrong_stores_none(events: Events) -> Non
     answer = await events.publish(event(), event({"state": 0}), event())
     found = problem(answer, 422, "schema-mismatch")
     assert [fault["pointer"] for fault in found["errors"]] == ["/1/data/state"]
+    known = event()
+    await events.published(known)
+    again = event()
+    answer = await events.publish(event(), known | {"subject": "x"}, known, again, again | {"subject": "x"}, event())
+    found = problem(answer, 422, "idempotency-mismatch")
+    assert [fault["pointer"] for fault in found["errors"]] == ["/1/id", "/4/id"]
+    before += 1
     many = await events.publish(*(event() for _ in range(101)))
     problem(many, 422, "schema-mismatch")
     assert await stored(events.rig) == before

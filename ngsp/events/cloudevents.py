@@ -78,7 +78,7 @@ def of_headers(headers: Mapping[str, str], data: Any) -> dict[str, Any]:
         if not name.startswith("ce-"):
             continue
         matched = _ATTRIBUTE.fullmatch(name)
-        if matched is None or matched[1] in ("data", "datacontenttype"):
+        if matched is None or matched[1] in ("data", "datacontenttype") or not encoded.isascii():
             raise _malformed()
         try:
             value[matched[1]] = unquote(encoded, errors="strict")

@@ -183,21 +183,26 @@ async def renew_secret(
 
 @router.post("/{id:path}/replay")
 async def replay_subscription(
-    request: Request, response: Response, id: SubscriptionPath, document: ReplayDocument, caller: Subscribing
+    request: Request,
+    response: Response,
+    id: SubscriptionPath,
+    document: ReplayDocument,
+    expected: Expected,
+    caller: Subscribing,
 ) -> SubscriptionView:
     """Gửi lại từ một thời điểm hoặc một con trỏ. / Delivers again, from a moment or a cursor on."""
     name = subscription_id(id)
-    await parts(request).registry.replay(actor(caller), name, document)
+    await parts(request).registry.replay(actor(caller), name, document, expected)
     return await _shown(request, response, name, caller)
 
 
 @router.post("/{id:path}/resume")
 async def resume_subscription(
-    request: Request, response: Response, id: SubscriptionPath, caller: Subscribing
+    request: Request, response: Response, id: SubscriptionPath, expected: Expected, caller: Subscribing
 ) -> SubscriptionView:
     """Tiếp tục một đăng ký đã bị dừng. / Goes on with a subscription that was stopped."""
     name = subscription_id(id)
-    await parts(request).registry.resume(actor(caller), name)
+    await parts(request).registry.resume(actor(caller), name, expected)
     return await _shown(request, response, name, caller)
 
 

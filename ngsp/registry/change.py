@@ -147,14 +147,6 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             yield connection
 
 
-@asynccontextmanager
-async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A transaction beside the registry's revision, for what is not in the snapshot."""
-    with database_errors():
-        async with engine.begin() as connection:
-            yield connection
-
-
 @contextmanager
 def database_errors() -> Iterator[None]:
     """A database that is away or too busy becomes `RegistryStale` (503); a statement that is wrong stays a defect."""

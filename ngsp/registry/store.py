@@ -26,7 +26,7 @@ from ngsp.registry import (
 )
 from ngsp.registry.adapters import AdapterRecord
 from ngsp.registry.agreement_records import AgreementRecord
-from ngsp.registry.change import ANY, Actor, Change, Condition, Stored, change, reading, writing
+from ngsp.registry.change import ANY, Actor, Change, Condition, Stored, change, reading
 from ngsp.registry.documents import (
     ClientDocument,
     HeartbeatDocument,
@@ -150,14 +150,15 @@ class Registry:
         async with self.change(actor) as opened:
             return await resealing.reseal_secrets(opened, vault)
 
-    async def replay(self, actor: Actor, id: str, document: ReplayDocument) -> None:
-        """No change of the registry, no revision: where a subscription stands is not in the snapshot."""
-        async with writing(self._engine) as connection:
-            await subscriptions.replay(connection, actor, id, document)
+    async def replay(self, actor: Actor, id: str, document: ReplayDocument, condition: Condition = ANY) -> None:
+        async with self.change(actor) as opened:
+            place = await subscriptions.replay(opened, id, document, condition)
+        logger.warning("subscription.replayed", subscription=id, cursor=str(place), by=actor.client)
 
-    async def resume(self, actor: Actor, id: str) -> None:
-        async with writing(self._engine) as connection:
-            await subscriptions.resume(connection, actor, id)
+    async def resume(self, actor: Actor, id: str, condition: Condition = ANY) -> None:
+        async with self.change(actor) as opened:
+            await subscriptions.resume(opened, id, condition)
+        logger.warning("subscription.resumed", subscription=id, by=actor.client)
 
     async def put_client(
         self, actor: Actor, client_id: str, document: ClientDocument, condition: Condition = ANY

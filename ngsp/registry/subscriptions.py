@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ngsp.errors import Fault, InvalidRegistration, NotFound, StateConflict
@@ -17,7 +17,7 @@ from ngsp.messages import TRANSACTION_ID
 from ngsp.registry import rows
 from ngsp.registry.agreement_records import AgreementRecord, get_agreement, list_consumed
 from ngsp.registry.change import ANY, Actor, Change, Condition, Row, Stored, find
-from ngsp.registry.cursors import start_place
+from ngsp.registry.cursors import Place, start_place
 from ngsp.registry.model import GAP, Subscription, webhook_secret_name
 from ngsp.registry.pointers import has_room
 from ngsp.registry.sealing import Seal
@@ -119,18 +119,27 @@ async def new_secret(
     return Stored(stored, version), secret
 
 
-async def replay(connection: AsyncConnection, actor: Actor, id: str, document: ReplayDocument) -> Row:
+async def replay(change: Change, id: str, document: ReplayDocument, condition: Condition = ANY) -> Place:
     """Sets the cursor to `from` and raises the run: what was delivered from there on is delivered again."""
-    row = await own_row(connection, actor, id)
-    place = await start_place(connection, row["service"], document.from_)
-    await connection.execute(_RESTART, {"id": id, "xid": str(place.xid), "seq": place.seq})
-    return row
+    row = await _taken(change, id, condition)
+    place = await start_place(change.connection, row["service"], document.from_)
+    await change.connection.execute(_RESTART, {"id": id, "xid": str(place.xid), "seq": place.seq})
+    return place
 
 
-async def resume(connection: AsyncConnection, actor: Actor, id: str) -> Row:
+async def resume(change: Change, id: str, condition: Condition = ANY) -> None:
     """Goes on where it was stopped."""
-    row = await own_row(connection, actor, id)
-    await connection.execute(_GO_ON, {"id": id})
+    await _taken(change, id, condition)
+    await change.connection.execute(_GO_ON, {"id": id})
+
+
+async def _taken(change: Change, id: str, condition: Condition) -> Row:
+    """A subscription of the actor's that something is done with: its version is another from now on."""
+    row = await own_row(change.connection, change.actor, id)
+    condition.check(row["row_version"])
+    change.touched = True
+    stamp = {"row_version": row["row_version"] + 1, "revision": change.revision, "updated_at": change.now}
+    await change.connection.execute(update(subscriptions).where(subscriptions.c.id == id).values(**stamp))
     return row
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import text as sql
+from structlog.testing import capture_logs
 
 from ngsp.messages import uuid7
 from ngsp.registry.model import webhook_secret_name
@@ -500,6 +501,24 @@ async def test_a_replay_sets_the_cursor_back_in_a_new_run(rig: Rig) -> None:
     for name in ("nobody", "Bad%20name"):
         missing = await rig.call("POST", f"/v1/subscriptions/{name}/resume", by="h41-registry")
         assert missing.status_code == (404 if name == "nobody" else 422)
+
+
+async def test_replay_and_resume_say_who_and_heed_what_was_seen(rig: Rig) -> None:
+    id = await made(rig)
+    path, seen = f"/v1/subscriptions/{id}", {"If-Match": '"1"'}
+    with capture_logs() as first:
+        replayed = await rig.call("POST", f"{path}/replay", json={"from": "earliest"}, by="h41-registry", headers=seen)
+    assert (replayed.status_code, replayed.headers["etag"]) == (200, '"2"'), replayed.text
+    for action, document in (("replay", {"from": "now"}), ("resume", None)):
+        lost = await rig.call("POST", f"{path}/{action}", json=document, by="h41-desk", headers=seen)
+        assert (lost.status_code, lost.json()["code"]) == (412, "precondition-failed")
+    shown = await view(rig, id)
+    assert (shown["cursor"], shown["run"]) == ("0-0", 2)
+    with capture_logs() as second:
+        resumed = await rig.call("POST", f"{path}/resume", by="h41-desk", headers={"If-Match": '"2"'})
+    assert (resumed.status_code, resumed.headers["etag"]) == (200, '"3"'), resumed.text
+    told = [(line["event"], line["by"]) for line in first + second if line.get("subscription") == id]
+    assert told == [("subscription.replayed", "h41-registry"), ("subscription.resumed", "h41-desk")]
 
 
 async def test_a_dry_run_leaves_nothing(rig: Rig) -> None:

@@ -7,23 +7,17 @@ that other requests pay for, over a thousand routes.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import base64
-import shutil
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
-import uvloop
 
 from bench.adapters.figures import Figure, table
-from bench.figures import median
-from bench.inside import Inside, ask, gateway_inside
-from bench.machine import commit, machine
+from bench.inside import Inside, ask, gateway_inside, measured, medians
 from ngsp.adapter import Adapter, Manifest, Request
 from ngsp.registry.routes import CompatibleRoute, RouteTable
 from ngsp.text import Text, tr
@@ -107,10 +101,7 @@ async def _measure(folder: Path, quick: bool) -> list[Figure]:
                 figures = await _run(send, calls)
                 if number:  # the first is to warm up
                     taken[name].append(figures)
-    return [
-        Figure(name, median([cpu for cpu, _ in found]), median([rate for _, rate in found]))
-        for name, found in taken.items()
-    ]
+    return medians(taken)
 
 
 async def _run(send: Send, calls: int) -> tuple[float, float]:
@@ -158,15 +149,7 @@ def _looks() -> list[Figure]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0: measured."""
-    parser = argparse.ArgumentParser(prog="python -m bench compatible", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help=tr("ngắn và thô", "short and rough"))
-    chosen = parser.parse_args(arguments)
-    print(f"{tr('bản', 'commit')} {commit()}; {machine()}")
-    folder = Path(tempfile.mkdtemp(prefix="ngsp-bench-"))
-    try:
-        hot, token, header = figures = uvloop.run(_measure(folder, chosen.quick))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    hot, token, header = figures = measured("compatible", __doc__, _measure, arguments)
     looks = _looks()
     print(f"\n{table(figures)}\n\n{table(looks)}\n")
     ratios = f"token={token.cpu_us / hot.cpu_us:.2f} header={header.cpu_us / hot.cpu_us:.2f}"

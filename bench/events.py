@@ -7,10 +7,7 @@ is durable; publishing alone until it is answered. The webhook's receiver is in 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import shutil
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -19,12 +16,9 @@ from typing import Any
 
 import asyncpg
 import orjson
-import uvloop
 
 from bench.adapters.figures import Figure, table
-from bench.figures import median
-from bench.inside import Inside, ask, gateway_inside
-from bench.machine import commit, machine
+from bench.inside import Inside, ask, gateway_inside, measured, medians
 from ngsp.adapter import Adapter, Manifest, Request
 from ngsp.messages import uuid7
 from ngsp.text import tr
@@ -207,23 +201,12 @@ async def _measure(folder: Path, quick: bool) -> list[Figure]:
                     taken[name].append((cpu_us, number / (time.perf_counter() - wall_s)))
         await rows.close()
     receiver.close()
-    return [
-        Figure(name, median([cpu for cpu, _ in found]), median([rate for _, rate in found]))
-        for name, found in taken.items()
-    ]
+    return medians(taken)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0: measured."""
-    parser = argparse.ArgumentParser(prog="python -m bench events", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help=tr("ngắn và thô", "short and rough"))
-    chosen = parser.parse_args(arguments)
-    print(f"{tr('bản', 'commit')} {commit()}; {machine()}")
-    folder = Path(tempfile.mkdtemp(prefix="ngsp-bench-"))
-    try:
-        submission, *_, adapter, webhook = figures = uvloop.run(_measure(folder, chosen.quick))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    submission, *_, adapter, webhook = figures = measured("events", __doc__, _measure, arguments)
     print(f"\n{table(figures)}\n")
     ratios = f"adapter={adapter.cpu_us / submission.cpu_us:.2f} webhook={webhook.cpu_us / submission.cpu_us:.2f}"
     print(f"events submission_us={submission.cpu_us:.0f} {ratios}")

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Sequence
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
+import uvloop
 
+from bench.adapters.figures import Figure
+from bench.figures import median
+from bench.machine import commit, machine
 from ngsp.adapter import Adapter
 from ngsp.api.front import FrontDoor
 from ngsp.app import create_app
@@ -19,6 +25,28 @@ from ngsp.config import Settings
 from ngsp.database import migrate
 from ngsp.local.postgres import LocalPostgres
 from ngsp.registry.apply import run_apply
+from ngsp.text import tr
+
+Measure = Callable[[Path, bool], Coroutine[Any, Any, list[Figure]]]
+"""Measures in a folder of its own, which goes afterwards; True: short and rough."""
+
+
+def measured(name: str, about: str | None, measure: Measure, arguments: Sequence[str] | None) -> list[Figure]:
+    """What `python -m bench {name}` measures; says before it on what."""
+    parser = argparse.ArgumentParser(prog=f"python -m bench {name}", description=about)
+    parser.add_argument("--quick", action="store_true", help=tr("ngắn và thô", "short and rough"))
+    chosen = parser.parse_args(arguments)
+    print(f"{tr('bản', 'commit')} {commit()}; {machine()}")
+    with tempfile.TemporaryDirectory(prefix="ngsp-bench-", ignore_cleanup_errors=True) as folder:
+        return uvloop.run(measure(Path(folder), chosen.quick))
+
+
+def medians(taken: Mapping[str, Sequence[tuple[float, float]]]) -> list[Figure]:
+    """`taken`: by subject, processor time in µs and calls a second of each run."""
+    return [
+        Figure(name, median([cpu for cpu, _ in found]), median([rate for _, rate in found]))
+        for name, found in taken.items()
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import io
 import json
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -13,7 +11,7 @@ import pytest
 
 from ngsp import database
 from ngsp.identity.secrets import verify_secret
-from ngsp.registry.apply import run_apply
+from tests.registry.applying import MEMBERS, run, write
 from tests.support.registry import REPLY_SCHEMA, REQUEST_SCHEMA, temporary_database
 
 if TYPE_CHECKING:
@@ -21,20 +19,6 @@ if TYPE_CHECKING:
 
     from ngsp.local.postgres import LocalPostgres
 
-MEMBERS = """
-kind: member
-code: G01.01
-old_code: 000.00.01.G01
-name: {vi: Cục C06, en: Population department}
-valid_from: 2020-01-01
-zone: national
----
-kind: member
-code: H41
-name: {vi: Nghệ An, en: Nghe An}
-valid_from: 2020-01-01
-zone: province
-"""
 CLIENTS = """
 kind: client
 id: h41-one-stop
@@ -106,18 +90,6 @@ def folder(tmp_path: Path) -> Path:
     }.items():
         write(root / name, content)
     return root
-
-
-def write(file: Path, content: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(content, "utf-8")
-
-
-async def run(path: Path, url: str, *, dry_run: bool = False) -> tuple[int, str]:
-    """As the command line runs it, on a loop of its own: the exit code and what was printed."""
-    out = io.StringIO()
-    code = await asyncio.to_thread(run_apply, path, url, dry_run, out)
-    return code, out.getvalue()
 
 
 async def state(connection: asyncpg.Connection) -> tuple[Any, ...]:

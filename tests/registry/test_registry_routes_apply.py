@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import io
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +9,9 @@ import orjson
 import pytest
 
 from ngsp import database
-from ngsp.registry.apply import run_apply
+from tests.registry.applying import MEMBERS, run, write
 from tests.support.registry import eventually, manifest, proposal, running_registry
 
-MEMBERS = """
-kind: member
-code: G01.01
-name: {vi: Cục C06, en: Population department}
-valid_from: 2020-01-01
-zone: national
----
-kind: member
-code: H41
-name: {vi: Nghệ An, en: Nghe An}
-valid_from: 2020-01-01
-zone: province
-"""
 ROUTE = """
 kind: compatible-route
 id: ngsp-population
@@ -53,14 +38,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     documents = {"1-routes": ROUTE, "2-agreements": orjson.dumps(agreement()).decode(), "members": MEMBERS,
                  "adapter": orjson.dumps({"kind": "adapter", **manifest()}).decode()}  # fmt: skip
     for name, text in documents.items():
-        (tmp_path / f"{name}.yaml").write_text(text, "utf-8")
+        write(tmp_path / f"{name}.yaml", text)
     return tmp_path
-
-
-async def run(path: Path, url: str, *, dry_run: bool = False) -> tuple[int, str]:
-    out = io.StringIO()
-    code = await asyncio.to_thread(run_apply, path, url, dry_run, out)
-    return code, out.getvalue()
 
 
 async def test_applied_and_a_second_time_nothing(folder: Path, url: str) -> None:
@@ -76,13 +55,13 @@ async def test_applied_and_a_second_time_nothing(folder: Path, url: str) -> None
         code, printed = await run(folder, url)
         assert "create: 0, update: 0, unchanged: 5, conflict: 0" in printed
         changed = ROUTE.replace("{SO: body.id}", "{SO: body.id, TEN: body.name.last}")
-        (folder / "1-routes.yaml").write_text(changed, "utf-8")
+        write(folder / "1-routes.yaml", changed)
         code, printed = await run(folder, url)
         assert code == 0, printed
         assert "~ update: compatible route ngsp-population" in printed
         assert "    reply: {'SO': 'body.id'} → {'SO': 'body.id', 'TEN': 'body.name.last'}" in printed
         assert "query:" not in printed, "only what differs is shown"
-        (folder / "1-routes.yaml").write_text(ROUTE + "active: false\n", "utf-8")
+        write(folder / "1-routes.yaml", ROUTE + "active: false\n")
         await run(folder, url)
         await eventually(lambda: gateway.routes.find(b"/apiDanCu/1.0/traCuu") is None, 1.0)
 
@@ -98,7 +77,7 @@ async def test_applied_and_a_second_time_nothing(folder: Path, url: str) -> None
     ],
 )
 async def test_what_is_wrong_is_told_by_line(folder: Path, url: str, replaced: str, by: str, told: str) -> None:
-    (folder / "1-routes.yaml").write_text(ROUTE.replace(replaced, by), "utf-8")
+    write(folder / "1-routes.yaml", ROUTE.replace(replaced, by))
     code, printed = await run(folder, url)
     assert code in (1, 2)
     assert told in printed
@@ -110,7 +89,7 @@ async def test_what_is_wrong_is_told_by_line(folder: Path, url: str, replaced: s
 
 
 async def test_two_routes_of_one_address_conflict(folder: Path, url: str) -> None:
-    (folder / "3-routes.yaml").write_text(ROUTE.replace("ngsp-population", "another"), "utf-8")
+    write(folder / "3-routes.yaml", ROUTE.replace("ngsp-population", "another"))
     code, printed = await run(folder, url)
     assert code == 1
     assert "! conflict: compatible route another" in printed

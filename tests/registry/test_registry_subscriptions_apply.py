@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import io
 import os
 import stat
 from pathlib import Path
@@ -14,25 +12,13 @@ import orjson
 import pytest
 
 from ngsp import database
-from ngsp.registry.apply import run_apply
 from ngsp.registry.model import Subscription, webhook_secret_name
 from ngsp.vault import Vault
+from tests.registry.applying import MEMBERS, run, write
 from tests.support.registry import CHANGED, event_service, eventually, manifest, proposal, running_registry
 
 SERVICE = "G01.01/population-events/v1"
-MEMBERS = """
-kind: member
-code: G01.01
-name: {vi: Cục C06, en: Population department}
-valid_from: 2020-01-01
-zone: national
----
-kind: member
-code: H41
-name: {vi: Nghệ An, en: Nghe An}
-valid_from: 2020-01-01
-zone: province
----
+CLIENT = """
 kind: client
 id: h41-desk
 member: H41
@@ -63,17 +49,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     agreement = proposal(kind="agreement", reference="h41-events", accepted=True, service=SERVICE, fields=[""])
     adapter = {"kind": "adapter", **manifest(event_service())}
     documents: dict[str, Any] = {"agreements": agreement, "adapter": adapter}
-    texts = {"0-subscriptions": SUBSCRIPTION, "members": MEMBERS}
+    texts = {"0-subscriptions": SUBSCRIPTION, "members": f"{MEMBERS}---{CLIENT}"}
     texts |= {name: orjson.dumps(value).decode() for name, value in documents.items()}
     for name, text in texts.items():
-        (tmp_path / f"{name}.yaml").write_text(text, "utf-8")
+        write(tmp_path / f"{name}.yaml", text)
     return tmp_path
-
-
-async def run(path: Path, url: str, *, dry_run: bool = False) -> tuple[int, str]:
-    out = io.StringIO()
-    code = await asyncio.to_thread(run_apply, path, url, dry_run, out)
-    return code, out.getvalue()
 
 
 async def known(url: str) -> dict[str, Subscription]:
@@ -97,7 +77,7 @@ async def test_applied_and_a_second_time_nothing(folder: Path, url: str) -> None
     code, printed = await run(folder, url)
     assert "create: 0, update: 0, unchanged: 6, conflict: 0" in printed
     changed = SUBSCRIPTION.replace("vn/ngsp", "vn/ngsp/2").replace("from: earliest", "from: now")
-    (folder / "0-subscriptions.yaml").write_text(changed, "utf-8")
+    write(folder / "0-subscriptions.yaml", changed)
     code, printed = await run(folder, url)
     assert (code, "~ update: subscription h41-population" in printed) == (0, True), printed
     assert "    url: https://motcua.example.vn/ngsp → https://motcua.example.vn/ngsp/2" in printed
@@ -107,7 +87,7 @@ async def test_applied_and_a_second_time_nothing(folder: Path, url: str) -> None
 
 async def test_without_a_file_the_secret_is_shown_once(folder: Path, url: str) -> None:
     shown = SUBSCRIPTION.replace("secret_file: h41-population.secret\n", "")
-    (folder / "0-subscriptions.yaml").write_text(shown, "utf-8")
+    write(folder / "0-subscriptions.yaml", shown)
     _, printed = await run(folder, url, dry_run=True)
     assert "whsec_" not in printed
     _, printed = await run(folder, url)
@@ -142,7 +122,7 @@ async def test_what_cannot_be_done_leaves_nothing(folder: Path, url: str, monkey
     ],
 )
 async def test_mistakes_are_told_by_line(folder: Path, url: str, before: str, after: str, code: int, told: str) -> None:
-    (folder / "0-subscriptions.yaml").write_text(SUBSCRIPTION.replace(before, after), "utf-8")
+    write(folder / "0-subscriptions.yaml", SUBSCRIPTION.replace(before, after))
     done, printed = await run(folder, url)
     assert (done, told in printed) == (code, True), printed
 

@@ -6,86 +6,29 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
 import pytest
 
 from ngsp.database import migrate
 from ngsp.errors import LogUnavailable, NgspError, QuotaExhausted
 from ngsp.local.postgres import LocalPostgres
-from ngsp.messages import uuid7
 from ngsp.quota import FULL_FOR_S, KEEP_S, LENGTH_S, MOST_UNSPENT, Quotas
-from ngsp.registry.model import Agreement
+from tests.support.quotas import MIDNIGHT_S, CountingPool, Gateways, admitted, agreement, gateways_on, least, passes
 from tests.support.registry import temporary_database
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-MIDNIGHT_S = datetime(2026, 3, 1, 17, tzinfo=UTC).timestamp()
-"""In Viet Nam; a day and a minute begin."""
-
-
-class CountingPool:
-    """A real pool that counts what is asked of it."""
-
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
-        self.asked = 0
-
-    async def fetchval(self, *arguments: Any) -> Any:
-        self.asked += 1
-        return await self._pool.fetchval(*arguments)
-
-    async def execute(self, *arguments: Any) -> Any:
-        self.asked += 1
-        return await self._pool.execute(*arguments)
-
-
-class Gateways:
-    """Several gateways on one database, each with a pool of its own; not started, so that tests decide what happens."""
-
-    def __init__(self, pools: list[asyncpg.Pool]) -> None:
-        self.pools = [CountingPool(pool) for pool in pools]
-        self.quotas = [Quotas(pool, lambda: len(pools)) for pool in self.pools]
-
-    def __getitem__(self, index: int) -> Quotas:
-        return self.quotas[index]
-
-    @property
-    def asked(self) -> int:
-        return sum(pool.asked for pool in self.pools)
-
-    async def leased(self, agreement: Agreement, window: str) -> int:
-        """What the table says for the newest window."""
-        found: int | None = await self.pools[0].fetchval(
-            'SELECT leased FROM quotas WHERE agreement = $1 AND "window" = $2 ORDER BY starts_at DESC LIMIT 1',
-            agreement.id,
-            window,
-        )
-        return found or 0
 
 
 @pytest.fixture(scope="module")
 async def url(postgres: LocalPostgres) -> AsyncIterator[str]:
     async with temporary_database(postgres) as found:
         yield found
-
-
-@asynccontextmanager
-async def gateways_on(url: str, count: int) -> AsyncIterator[Gateways]:
-    async with AsyncExitStack() as stack:
-        pools = [
-            await stack.enter_async_context(asyncpg.create_pool(url, min_size=1, max_size=4)) for _ in range(count)
-        ]
-        gateways = Gateways(pools)
-        yield gateways
-        for quotas in gateways.quotas:
-            await quotas.stop()
 
 
 @pytest.fixture
@@ -98,53 +41,6 @@ async def three(url: str) -> AsyncIterator[Gateways]:
 async def one(url: str) -> AsyncIterator[Gateways]:
     async with gateways_on(url, 1) as gateways:
         yield gateways
-
-
-def agreement(per_minute: int | None = None, per_day: int | None = None) -> Agreement:
-    return Agreement(
-        id=uuid7(),
-        version=1,
-        consumer="H41",
-        service="G01.01/population-lookup/v1",
-        purposes=frozenset(("birth-registration",)),
-        legal_basis="NĐ 278/2025/NĐ-CP",
-        fields=("",),
-        quota_per_minute=per_minute,
-        quota_per_day=per_day,
-        valid_from=datetime(2026, 1, 1, tzinfo=UTC),
-        valid_to=None,
-        state="accepted",
-    )
-
-
-async def passes(quotas: Quotas, agreement: Agreement, now_s: float = MIDNIGHT_S) -> bool:
-    """As the exchange charges."""
-    if quotas.try_charge(agreement, now_s):
-        return True
-    try:
-        await quotas.charge(agreement, now_s)
-    except QuotaExhausted:
-        return False
-    return True
-
-
-async def admitted(gateways: Gateways, agreement: Agreement, calls_each: int, now_s: float = MIDNIGHT_S) -> int:
-    """How many of `calls_each` calls pass at each gateway, all at once."""
-    calls = [passes(quotas, agreement, now_s) for quotas in gateways.quotas for _ in range(calls_each)]
-    return sum(await asyncio.gather(*calls))
-
-
-async def until(condition: Callable[[], Any], timeout_s: float = 10.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while True:
-            found = condition()
-            if await found if asyncio.iscoroutine(found) else found:
-                return
-            await asyncio.sleep(0.01)
-
-
-def least(limit: int) -> float:
-    return limit - max(limit / MOST_UNSPENT, 1)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 10, 100, 1000, 3000])
@@ -231,7 +127,7 @@ async def test_a_caller_that_goes_away_while_it_waits_takes_nothing(one: Gateway
     await asyncio.sleep(0)
     waiting[0].cancel()
     assert await asyncio.gather(*waiting[1:]) == [True, True]
-    await until(waiting[0].done)
+    await until(waiting[0].done, "the caller to be gone")
     assert waiting[0].cancelled()
     assert await passes(one[0], found)
     assert not await passes(one[0], found)
@@ -319,7 +215,7 @@ async def test_what_is_refunded_beyond_a_block_serves_other_gateways(three: Gate
     async def given_back() -> bool:
         return await three.leased(found, "minute") == 1
 
-    await until(given_back)
+    await until(given_back, "the surplus to be given back")
     assert await passes(three[2], found)
     assert not await passes(three[2], found)
 
@@ -357,7 +253,7 @@ async def test_refunds_and_charges_at_once_stay_within_the_limit_and_lose_nothin
         await call(three[0], False)
         return held == 30
 
-    await until(all_spent)  # once every refund has come back to the table
+    await until(all_spent, "everything to be spent")  # once every refund has come back to the table
     now_s += FULL_FOR_S
     assert not await passes(three[1], found, now_s)
     assert most == 30
@@ -470,7 +366,7 @@ async def test_without_the_database_nothing_passes_uncounted(tmp_path: Path) -> 
                     return False
                 return True
 
-            await until(recovered)
+            await until(recovered, "the database to be asked again")
             assert gateways[0].trouble() == ""
             with pytest.raises(NgspError, match="quota-exhausted"):
                 await gateways[0].charge(found, MIDNIGHT_S)

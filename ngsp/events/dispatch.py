@@ -32,6 +32,8 @@ from ngsp.vault import Vault, VaultError
 
 MOST_AT_ONCE = 200
 """Events read for one subscription in one step."""
+MOST_BYTES_AT_ONCE = 8 << 20
+"""Of the bodies read for one subscription, but for the last of them; and of those opened that are kept for others."""
 
 log = structlog.get_logger(__name__)
 
@@ -43,14 +45,17 @@ WHERE s.active AND p.stopped = '' AND EXISTS (
     SELECT 1 FROM events e WHERE e.service = s.service AND (e.xid, e.seq) > (p.xid, p.seq)
         AND e.xid < pg_snapshot_xmin(pg_current_snapshot()))"""
 _NEXT = f"""
-WITH e AS MATERIALIZED (
-    SELECT * FROM events e
+WITH page AS MATERIALIZED (
+    SELECT *, cardinality($5::text[]) = 0 OR type = ANY($5) AS wanted FROM events
     WHERE service = $1 AND (xid, seq) > ($2::text::xid8, $3) AND xid < pg_snapshot_xmin(pg_current_snapshot())
     ORDER BY xid, seq LIMIT $4
+), e AS MATERIALIZED (
+    SELECT *, coalesce(sum(octet_length(body)) FILTER (WHERE wanted) OVER (
+        ORDER BY xid, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before FROM page
 )
 SELECT e.xid::text AS xid, e.seq, e.type, e.tx::text AS tx, e.line,
-    CASE WHEN cardinality($5::text[]) = 0 OR e.type = ANY($5) THEN e.body END AS body, a.wrapped
-FROM e {ACCEPTANCE.format(row="e", at="at")} ORDER BY e.xid, e.seq"""  # noqa: S608 - of constants
+    CASE WHEN e.wanted THEN e.body END AS body, a.wrapped
+FROM e {ACCEPTANCE.format(row="e", at="at")} WHERE e.before < $6 ORDER BY e.xid, e.seq"""  # noqa: S608 - of constants
 _MOVE = """
 UPDATE subscription_progress SET xid = $3::text::xid8, seq = $4, moved_at = now()
 WHERE subscription = $1 AND run = $2 AND (xid, seq) < ($3::text::xid8, $4)"""
@@ -83,6 +88,8 @@ class Dispatcher:
         made = 0
         for row in await self._pool.fetch(_WAITING):
             subscription = self._registry.snapshot.subscriptions.get(row["subscription"])
+            if sum(len(event.body) for event in opened.values() if event is not None) > MOST_BYTES_AT_ONCE:
+                opened.clear()
             room = min(self._window - row["open"], MOST_AT_ONCE)
             if subscription is None or not subscription.active or room < 1:
                 continue
@@ -101,7 +108,8 @@ class Dispatcher:
     ) -> int:  # fmt: skip
         """Deliveries of what follows the cursor in `row`, at most `room`; then the cursor moves behind them."""
         types = sorted(subscription.types)
-        page = await self._pool.fetch(_NEXT, subscription.service, row["xid"], row["seq"], MOST_AT_ONCE, types)
+        place = subscription.service, row["xid"], row["seq"]
+        page = await self._pool.fetch(_NEXT, *place, MOST_AT_ONCE, types, MOST_BYTES_AT_ONCE)
         under_way: list[tuple[asyncpg.Record, asyncio.Future[bool]]] = []
         last: asyncpg.Record | None = None
         for found in page:

@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from ngsp.adapter import Refused, Request, Unavailable
-from ngsp.events import keeping
+from ngsp.events import dispatch, keeping
 from ngsp.local.postgres import LocalPostgres
 from tests.support.events import (
     CHANGES,
@@ -324,6 +325,25 @@ async def test_two_dispatchers_at_once_make_each_delivery_once(events: Events, t
         subscription["id"],
     )
     assert accepted == 8
+
+
+async def test_large_events_are_read_a_few_at_a_time(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    subscription = await events.subscribe(active=False)
+    await events.published(*(event({"state": 1 + number, "note": "x" * 30_000}) for number in range(8)))
+    read: list[int] = []
+    fetch = asyncpg.Pool.fetch
+
+    async def noting(pool: asyncpg.Pool, query: str, *values: Any, **others: Any) -> list[asyncpg.Record]:
+        found: list[asyncpg.Record] = await fetch(pool, query, *values, **others)
+        if query == dispatch._NEXT and found:
+            read.append(len(found))
+        return found
+
+    monkeypatch.setattr(asyncpg.Pool, "fetch", noting)
+    monkeypatch.setattr(dispatch, "MOST_BYTES_AT_ONCE", 70_000)
+    await events.subscribe(subscription["id"], active=True)
+    assert sorted(state for _, state in states(await events.taken(8))) == list(range(1, 9))
+    assert max(read) == 3, "up to the limit, and the one that passes it"
 
 
 async def test_an_event_that_does_not_open_is_put_aside_and_others_pass(events: Events) -> None:

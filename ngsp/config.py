@@ -11,12 +11,13 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 400)]
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Bytes = Annotated[int, Field(ge=1, le=1 << 30)]
+SHORTEST_MONTH_DAYS = 28
 
 
 class Settings(BaseSettings):
@@ -108,7 +109,9 @@ class Settings(BaseSettings):
     project_s: Annotated[float, Field(gt=0, le=2)] = Field(0.5, description="Pause between projections of the log")
     event_window: Count = Field(256, description="Deliveries of one subscription to events that may be open at once")
     event_retention_days: Annotated[int, Field(ge=1, le=400)] = Field(
-        30, description="Life of a published event: how long a subscriber may be away"
+        30,
+        validate_default=True,
+        description="Life of a published event: how long a subscriber may be away; within that of the log",
     )
     webhook_allowed_networks: str = Field(
         "", max_length=1000, description="Networks that webhooks may be in though they are not public, e.g. 10.8.0.0/16"
@@ -126,6 +129,14 @@ class Settings(BaseSettings):
     def _is_postgresql(cls, value: SecretStr) -> SecretStr:
         if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("must begin with postgresql://")
+        return value
+
+    @field_validator("event_retention_days")
+    @classmethod
+    def _is_within_the_log(cls, value: int, info: ValidationInfo) -> int:
+        # The keys of events stand in the log: one that outlived them could be sent to nobody.
+        if value > SHORTEST_MONTH_DAYS * info.data.get("log_retention_months", 1200):
+            raise ValueError(f"at most {SHORTEST_MONTH_DAYS} for each of NGSP_LOG_RETENTION_MONTHS")
         return value
 
     @field_validator("webhook_allowed_networks")

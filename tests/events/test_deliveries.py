@@ -10,8 +10,10 @@ from typing import Any
 
 import asyncpg
 import pytest
+from pydantic import ValidationError
 
 from ngsp.adapter import Refused, Request, Unavailable
+from ngsp.config import Settings
 from ngsp.events import dispatch, keeping
 from ngsp.local.postgres import LocalPostgres
 from tests.support.events import (
@@ -375,6 +377,19 @@ async def test_whoever_falls_behind_what_is_kept_is_stopped_and_shown(events: Ev
     await events.published(event({"state": 2}))
     assert states(await events.taken(2)) == [("H41-1", 1), ("H41-1", 2)]
     assert (await events.rig.post(f"/v1/subscriptions/{behind['id']}/resume", by="caller")).status_code == 200
+
+
+def test_no_event_outlives_its_key_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would open for nobody, and be passed over as one that was erased."""
+    monkeypatch.setenv("NGSP_DATABASE_URL", "postgresql://x")
+    for months, days, fits in (("2", "56", True), ("2", "57", False), ("1", "30", False)):
+        monkeypatch.setenv("NGSP_LOG_RETENTION_MONTHS", months)
+        monkeypatch.setenv("NGSP_EVENT_RETENTION_DAYS", days)
+        if fits:
+            Settings()
+        else:
+            with pytest.raises(ValidationError, match="event_retention_days"):
+                Settings()
 
 
 async def test_a_service_of_events_is_not_called(events: Events) -> None:

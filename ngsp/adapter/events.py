@@ -20,6 +20,7 @@ class Event:
     `id`: names this event for ever: given again, it MUST be with the same content, and is published once. `subject`:
     what it is about. `partition_key`: events with the same one are delivered in their order; without it, those with
     the same `subject`. `time`: when it happened, aware. `source`: who says so; `/{provider}/{adapter id}` by itself.
+    No identity number stands in any but `data`: all the others go to every subscriber, whatever is granted to it.
     """
 
     type: str

@@ -20,9 +20,9 @@ _ATTRIBUTES = {
     "ce-id": ("5f0c6a1e", True),
     "ce-source": ("/h41/so-ho-tich", True),
     "ce-type": ("", True),
-    "ce-subject": ("900123456789", False),
+    "ce-subject": ("H41.05.10-261122-0017", False),
     "ce-time": ("2026-11-22T01:02:03Z", False),
-    "ce-partitionkey": ("900123456789", False),
+    "ce-partitionkey": ("H41.05.10-261122-0017", False),
 }
 
 

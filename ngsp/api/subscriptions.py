@@ -16,6 +16,7 @@ from ngsp.api.names import SubscriptionPath, actor, only_member, subscription_id
 from ngsp.api.paging import Page, Paging, encode, malformed
 from ngsp.api.parts import parts
 from ngsp.api.strict import StrictRoute
+from ngsp.errors import NotFound
 from ngsp.registry.change import Stored
 from ngsp.registry.deliveries import LAST_PLACE, Attempt, Delivery, list_attempts, list_deliveries
 from ngsp.registry.subscription_documents import NewSecretDocument, ReplayDocument, SubscriptionDocument
@@ -206,10 +207,17 @@ async def resume_subscription(
     return await _shown(request, response, name, caller)
 
 
+def _check_real(caller: Caller) -> None:
+    """Deliveries are real transactions."""
+    if caller.client.sandbox:
+        raise NotFound(reason="a client of the sandbox sees nothing real")
+
+
 @router.get("/{id:path}/deliveries/{transaction}/attempts")
 async def read_attempts(request: Request, id: SubscriptionPath, transaction: str, caller: AnyCaller) -> AttemptsView:
     """Các lần gửi đến webhook của một lần giao, mới nhất trước. / The attempts at one delivery, newest first."""
     name, wanted = subscription_id(id), transaction_id(transaction)
+    _check_real(caller)
     async with parts(request).registry.reading() as connection:
         await own_row(connection, actor(caller), name, sees_all=only_member(caller, "auditor") is None)
         found = await list_attempts(connection, name, wanted)
@@ -227,6 +235,7 @@ async def read_deliveries(
     """Các lần giao của một đăng ký, mới nhất trước; một trang có thể ngắn. / The deliveries of a subscription, newest
     first; a page may be short."""
     name = subscription_id(id)
+    _check_real(caller)
     what = f"deliveries {name} {state or ''}".strip()
     below = int(paging.after(what, _PLACE) or LAST_PLACE)
     if below > LAST_PLACE:

@@ -164,6 +164,10 @@ async def test_a_page_looks_at_so_many_and_leads_on(rig: Rig) -> None:
 async def test_an_attempt_belongs_to_its_subscription(rig: Rig) -> None:
     id, other = await subscribed(rig, "mine"), await subscribed(rig, "other")
     tx = await delivered(rig, id, 400)
+    await rig.add_client("h41-trial", "H41", "exchange", sandbox=True)
+    for path in (f"{id}/deliveries", f"{id}/deliveries/{tx}/attempts"):
+        hidden = await rig.call("GET", f"/v1/subscriptions/{path}", by="h41-trial")
+        assert hidden.status_code == 404, "a client of the sandbox sees nothing real"
     for path, status in (
         (f"{id}/deliveries/{tx}/attempts", 200),
         (f"{other}/deliveries/{tx}/attempts", 404),

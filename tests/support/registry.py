@@ -208,8 +208,8 @@ class Rig:
     http: httpx.AsyncClient
     bearers: dict[str, str] = field(default_factory=dict, repr=False)
 
-    async def add_client(self, client_id: str, member: str, *scopes: Scope) -> None:
-        document = ClientDocument.model_validate(client_document(member, *scopes))
+    async def add_client(self, client_id: str, member: str, *scopes: Scope, sandbox: bool = False) -> None:
+        document = ClientDocument.model_validate(client_document(member, *scopes, sandbox=sandbox))
         stored, secret = await self.registry.put_client(OPERATOR, client_id, document)
         assert secret is not None
         cred = credential_of_secret(stored.value.secret_hash)

@@ -83,9 +83,10 @@ class Dispatcher:
         self.wake = asyncio.Event()
 
     async def step(self) -> int:
-        """Every subscription with news gets a page of deliveries, as far as its window goes; returns how many."""
+        """Every subscription with news gets a page of deliveries, as far as its window goes; returns how many events
+        were passed, also those that were not wanted."""
         opened: dict[str, _Event | None] = {}
-        made = 0
+        passed = 0
         for row in await self._pool.fetch(_WAITING):
             subscription = self._registry.snapshot.subscriptions.get(row["subscription"])
             if sum(len(event.body) for event in opened.values() if event is not None) > MOST_BYTES_AT_ONCE:
@@ -97,42 +98,39 @@ class Dispatcher:
                 grant = authorise_delivery(self._registry.snapshot, subscription, entry.now())
             except AccessDenied:
                 continue  # the cursor stays; `GET /v1/subscriptions/{id}` says why
-            made += await self._on(row, subscription, grant, room, opened)
-        if made:
-            self._on_made()
-        return made
+            passed += await self._on(row, subscription, grant, room, opened)
+        return passed
 
     async def _on(
         self, row: asyncpg.Record, subscription: Subscription, grant: Grant, room: int,
         opened: dict[str, _Event | None],
     ) -> int:  # fmt: skip
-        """Deliveries of what follows the cursor in `row`, at most `room`; then the cursor moves behind them."""
+        """Deliveries of what follows the cursor in `row`, at most `room`; then the cursor moves behind them. Returns
+        how many events that passed."""
         types = sorted(subscription.types)
         place = subscription.service, row["xid"], row["seq"]
         page = await self._pool.fetch(_NEXT, *place, MOST_AT_ONCE, types, MOST_BYTES_AT_ONCE)
-        under_way: list[tuple[asyncpg.Record, asyncio.Future[bool]]] = []
-        last: asyncpg.Record | None = None
+        under_way: list[asyncio.Future[bool]] = []
+        passed = 0
         for found in page:
-            if not subscription.wants(found["type"]):
-                last = found
-                continue
-            event = await self._open(found, grant, opened)
-            if event is None:
-                last = found
-                continue
-            if len(under_way) == room or not await self._charge(grant):
-                break
-            under_way.append((found, self._deliver(row["run"], found, event, subscription, grant)))
-            last = found
-        results = await asyncio.gather(*(made for _, made in under_way), return_exceptions=True)
+            event = await self._open(found, grant, opened) if subscription.wants(found["type"]) else None
+            if event is not None:
+                if len(under_way) == room or not await self._charge(grant):
+                    break
+                under_way.append(self._deliver(row["run"], found, event, subscription, grant))
+            passed += 1
+        results = await asyncio.gather(*under_way, return_exceptions=True)
         for result in results:
             if isinstance(result, LogUnavailable):
                 return 0  # what was made is found made when this is read again
             if isinstance(result, BaseException):
                 raise result
-        if last is not None:
+        if passed:
+            last = page[passed - 1]
             await self._pool.execute(_MOVE, subscription.id, row["run"], last["xid"], last["seq"])
-        return len(under_way)
+        if under_way:
+            self._on_made()
+        return passed
 
     async def _open(self, found: asyncpg.Record, grant: Grant, opened: dict[str, _Event | None]) -> _Event | None:
         """None for an event that was erased, or that does not open: that one is put aside, once, for an operator."""

@@ -8,13 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
-from pydantic import ValidationError
 
 from ngsp.adapter import Refused, Request, Unavailable
-from ngsp.config import Settings
-from ngsp.events import dispatch, keeping
+from ngsp.events import keeping
 from ngsp.local.postgres import LocalPostgres
 from tests.support.events import (
     CHANGES,
@@ -329,25 +326,6 @@ async def test_two_dispatchers_at_once_make_each_delivery_once(events: Events, t
     assert accepted == 8
 
 
-async def test_large_events_are_read_a_few_at_a_time(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
-    subscription = await events.subscribe(active=False)
-    await events.published(*(event({"state": 1 + number, "note": "x" * 30_000}) for number in range(8)))
-    read: list[int] = []
-    fetch = asyncpg.Pool.fetch
-
-    async def noting(pool: asyncpg.Pool, query: str, *values: Any, **others: Any) -> list[asyncpg.Record]:
-        found: list[asyncpg.Record] = await fetch(pool, query, *values, **others)
-        if query == dispatch._NEXT and found:
-            read.append(len(found))
-        return found
-
-    monkeypatch.setattr(asyncpg.Pool, "fetch", noting)
-    monkeypatch.setattr(dispatch, "MOST_BYTES_AT_ONCE", 70_000)
-    await events.subscribe(subscription["id"], active=True)
-    assert sorted(state for _, state in states(await events.taken(8))) == list(range(1, 9))
-    assert max(read) == 3, "up to the limit, and the one that passes it"
-
-
 async def test_an_event_that_does_not_open_is_put_aside_and_others_pass(events: Events) -> None:
     subscription = await events.subscribe(active=False)
     broken, _ = await events.published(event({"state": 1}), event({"state": 2}))
@@ -377,19 +355,6 @@ async def test_whoever_falls_behind_what_is_kept_is_stopped_and_shown(events: Ev
     await events.published(event({"state": 2}))
     assert states(await events.taken(2)) == [("H41-1", 1), ("H41-1", 2)]
     assert (await events.rig.post(f"/v1/subscriptions/{behind['id']}/resume", by="caller")).status_code == 200
-
-
-def test_no_event_outlives_its_key_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would open for nobody, and be passed over as one that was erased."""
-    monkeypatch.setenv("NGSP_DATABASE_URL", "postgresql://x")
-    for months, days, fits in (("2", "56", True), ("2", "57", False), ("1", "30", False)):
-        monkeypatch.setenv("NGSP_LOG_RETENTION_MONTHS", months)
-        monkeypatch.setenv("NGSP_EVENT_RETENTION_DAYS", days)
-        if fits:
-            Settings()
-        else:
-            with pytest.raises(ValidationError, match="event_retention_days"):
-                Settings()
 
 
 async def test_a_service_of_events_is_not_called(events: Events) -> None:

@@ -8,8 +8,28 @@ even alone it never gets the last of the room, so that one client's flood does n
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from ngsp.errors import Draining, LogUnavailable, NgspError, Overloaded, TooManyRequests
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Shut:
+    """Why a call may not enter now. There are five, each the same object whenever it is given."""
+
+    error: type[NgspError]
+    retry_after_s: int
+    reason: str
+
+    def refusal(self) -> NgspError:
+        return self.error(retry_after_s=self.retry_after_s, reason=self.reason)
+
+
+DRAINING = Shut(Draining, 1, "")
+LOG_BROKEN = Shut(LogUnavailable, 2, "the log is broken")
+OVER_SHARE = Shut(TooManyRequests, 1, "over the client's share")
+FULL = Shut(Overloaded, 1, "too many in flight")
+LOG_BEHIND = Shut(Overloaded, 1, "the log writer is behind")
 
 
 class Gate:
@@ -36,20 +56,23 @@ class Gate:
         self.draining = False
 
     def refusal(self, who: str) -> NgspError | None:
-        """Why a call of `who` may not enter now; None where it may. Costs a few comparisons."""
+        """Why a call of `who` may not enter now; None where it may."""
+        shut = self.shut(who)
+        return shut.refusal() if shut is not None else None
+
+    def shut(self, who: str) -> Shut | None:
+        """The same at the cost of a few comparisons."""
         if self.draining:
-            return Draining(retry_after_s=1)
+            return DRAINING
         if self._log_trouble():
-            return LogUnavailable(retry_after_s=2, reason="the log is broken")
+            return LOG_BROKEN
         held = self._held.get(who, 0)
         # Alone, a client may have nearly the whole room; with others about, no more than its share of it.
         if held >= self._most_for_one and (held < self.in_flight or held >= self._most_alone):
-            return TooManyRequests(retry_after_s=1, reason="over the client's share")
+            return OVER_SHARE
         if self.in_flight >= self._most:
-            return Overloaded(retry_after_s=1, reason="too many in flight")
-        if self._log_age_s() > self._most_log_wait_s:
-            return Overloaded(retry_after_s=1, reason="the log writer is behind")
-        return None
+            return FULL
+        return LOG_BEHIND if self._log_age_s() > self._most_log_wait_s else None
 
     def enter(self, who: str) -> None:
         self.in_flight += 1

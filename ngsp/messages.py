@@ -47,23 +47,30 @@ TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
 
 class _Ids:
-    """Random bytes drawn for 512 ids at once: one system call instead of 512."""
+    """Random digits drawn for 512 ids at once, and the time written once a millisecond."""
 
-    __slots__ = ("_random",)
+    __slots__ = ("_at", "_digits", "_milliseconds", "_time")
 
     def __init__(self) -> None:
-        self._random = b""
+        self._digits, self._at = "", 0
+        self._milliseconds, self._time = 0, ""
 
     def __call__(self) -> str:
-        if len(self._random) < 10:
-            self._random = os.urandom(5_120)
-        digits = self._random[:10].hex()
-        self._random = self._random[10:]
-        milliseconds = f"{time.time_ns() // 1_000_000:012x}"
-        variant = "89ab"[int(digits[3], 16) & 3]
-        return f"{milliseconds[:8]}-{milliseconds[8:]}-7{digits[:3]}-{variant}{digits[4:7]}-{digits[7:19]}"
+        digits, at = self._digits, self._at
+        if at == len(digits):
+            digits, at = os.urandom(5_120).hex(), 0
+            self._digits = digits
+        self._at = at + 20
+        milliseconds = time.time_ns() // 1_000_000
+        if milliseconds != self._milliseconds:
+            self._milliseconds = milliseconds
+            written = f"{milliseconds:012x}"
+            self._time = f"{written[:8]}-{written[8:]}-7"
+        variant = _VARIANTS[digits[at + 3]]
+        return f"{self._time}{digits[at : at + 3]}-{variant}{digits[at + 4 : at + 7]}-{digits[at + 7 : at + 19]}"
 
 
+_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _ids = _Ids()
 
 

@@ -65,10 +65,14 @@ class Refusals:
     def count(self, code: str, address: str) -> None:
         """Count one refusal. `code`: of the error tree. `address`: the caller's, as the connection has it."""
         minute = int(self._clock()) // 60
+        pair = network_of(address), code if code in ERRORS else OTHER
+        key = (minute, *pair)
+        if key in self._pending:
+            self._pending[key] += 1
+            return
         if minute != self._minute:
             self._minute = minute
             self._pairs.clear()
-        pair = network_of(address), code if code in ERRORS else OTHER
         if pair not in self._pairs:
             if len(self._pairs) >= MOST_A_MINUTE:
                 pair = OTHER, pair[1]

@@ -11,12 +11,10 @@ import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 from ngsp.api.edge import TurnedAway
-from ngsp.api.problems import new_instance, render, retry_after_s
-from ngsp.errors import ERRORS, NgspError
-from ngsp.gate import Gate
+from ngsp.api.problems import new_instance, render
+from ngsp.gate import DRAINING, Gate, Shut
 from ngsp.metrics import Metrics
 from ngsp.refusals import Refusals
 from ngsp.text import Language, language_of
@@ -38,13 +36,14 @@ _SPECIAL = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"http2-setti
 _PHRASES = {429: b"Too Many Requests", 503: b"Service Unavailable"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Head:
-    """What the head of a plain call says. `length`: of its body."""
+    """What the head of a plain call says. `length`: of its body. `who`: its client, empty while that is not known."""
 
     length: int
     authorization: bytes
     language: Language
+    who: str = ""
 
 
 class TurnAway:
@@ -53,6 +52,8 @@ class TurnAway:
     def __init__(self) -> None:
         self._parts: tuple[Gate, Callable[[bytes], str], Refusals, Metrics] | None = None
         self._known: dict[bytes, _Head] = {}
+        self._answers: dict[tuple[Shut, Language], tuple[bytes, bytes]] = {}
+        self._default: list[tuple[bytes, bytes]] = []
         self.until = 0.0
 
     def open(self, gate: Gate, holder: Callable[[bytes], str], refusals: Refusals, metrics: Metrics) -> None:
@@ -71,39 +72,48 @@ class TurnAway:
         if self._parts is None:
             return None
         gate, holder, refusals, metrics = self._parts
-        if gate.draining:
-            return None  # the answer ends the connection: that is the protocol's business
         end = data.find(b"\r\n\r\n") + 4
-        head = self._head(data[:end]) if end > 4 else None
+        head = self._known.get(data[:end]) or self._head(data[:end])
         if head is None:
             return None
         missing = end + head.length - len(data)
         if missing < 0:  # another request follows
             return None
-        who = holder(head.authorization)
-        refusal = gate.refusal(who) if who else None
-        if refusal is None:
+        if not head.who:
+            head.who = holder(head.authorization)
+        shut = gate.shut(head.who) if head.who else None
+        if shut is None or shut is DRAINING:  # that answer ends the connection: the protocol's business
             return None
         self.begin()
-        refusals.count(refusal.code, address)
-        metrics.refused(refusal.code)
-        status_line, rest, before, after = _template(refusal.code, retry_after_s(refusal), head.language)
-        default = b"".join([name + b": " + value + b"\r\n" for name, value in default_fields])
-        return b"".join((status_line, default, rest, before, new_instance().encode(), after)), missing
+        code = shut.error.code
+        refusals.count(code, address)
+        metrics.refused(code)
+        before, after = self._answer(shut, head.language, default_fields)
+        return b"%b%b%b" % (before, new_instance().encode(), after), missing
 
     def _head(self, head: bytes) -> _Head | None:
         """What `head` says, None where it must be parsed. Remembered: who knocks again sends the same bytes."""
-        found = self._known.get(head)
-        if found is None and _HEAD.fullmatch(head) is not None and (fields := _fields(head)) is not None:
-            found = _Head(
-                int(fields[b"content-length"]),
-                fields.get(b"authorization", b""),
-                language_of(fields.get(b"accept-language", b"").decode("latin-1")),
-            )
-            if len(head) <= LONGEST_KNOWN:
-                if len(self._known) >= MOST_KNOWN:
-                    self._known.clear()
-                self._known[head] = found
+        if _HEAD.fullmatch(head) is None or (fields := _fields(head)) is None:
+            return None
+        found = _Head(
+            int(fields[b"content-length"]),
+            fields.get(b"authorization", b""),
+            language_of(fields.get(b"accept-language", b"").decode("latin-1")),
+        )
+        if len(head) <= LONGEST_KNOWN:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[head] = found
+        return found
+
+    def _answer(self, shut: Shut, language: Language, default: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
+        """The response before and after the problem's id. Made anew when `default`, a list for each second, is."""
+        if default is not self._default:
+            self._default = default
+            self._answers.clear()
+        found = self._answers.get((shut, language))
+        if found is None:
+            found = self._answers[shut, language] = _rendered(shut, language, default)
         return found
 
 
@@ -124,12 +134,10 @@ def _fields(head: bytes) -> dict[bytes, bytes] | None:
     return fields if plain else None
 
 
-@lru_cache(maxsize=64)
-def _template(code: str, retry_s: int, language: Language) -> tuple[bytes, bytes, bytes, bytes]:
-    """Status line, the fields after the default ones, and the body before and after the problem's id."""
-    error: NgspError = ERRORS[code](retry_after_s=retry_s)
+def _rendered(shut: Shut, language: Language, default: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
     instance = new_instance()
-    status, headers, body = render(error, language, instance)
-    before, _, after = body.partition(instance.encode())
-    rest = b"".join([name + b": " + value + b"\r\n" for name, value in headers]) + b"\r\n"
-    return b"HTTP/1.1 %d %s\r\n" % (status, _PHRASES[status]), rest, before, after
+    status, headers, body = render(shut.refusal(), language, instance)
+    lines = [b"HTTP/1.1 %d %s" % (status, _PHRASES[status])]
+    lines += [name + b": " + value for name, value in (*default, *headers)]
+    before, _, after = (b"\r\n".join(lines) + b"\r\n\r\n" + body).partition(instance.encode())
+    return before, after

@@ -45,6 +45,7 @@ def watch(
 ) -> None:
     """`groups`: topic → the consumer group that works on it, as the registry is now."""
     metrics.gauge("ngsp_in_flight", lambda: gate.in_flight)
+    metrics.gauge("ngsp_room", lambda: gate.room)
     metrics.gauge("ngsp_log_queue", lambda: writer.queued)
     metrics.gauge("ngsp_log_batch_size", lambda: writer.last_batch)
     metrics.gauge("ngsp_log_oldest_seconds", writer.oldest_age_s)

@@ -29,6 +29,7 @@ BOUNDS_US: Final = (
 OUTCOMES: Final = frozenset(("accepted", "succeeded", "refused", "failed", "expired", "unknown"))
 GAUGES: Final[dict[str, tuple[str, str]]] = {
     "ngsp_in_flight": ("Exchanges in flight on this gateway.", ""),
+    "ngsp_room": ("Exchanges that may be in flight now: fewer than the settings allow while the loop is late.", ""),
     "ngsp_log_queue": ("Writes that wait for the log writer.", ""),
     "ngsp_log_batch_size": ("Writes in the last committed batch.", ""),
     "ngsp_log_oldest_seconds": ("How long the oldest uncommitted write has waited.", ""),

@@ -53,6 +53,7 @@ class TurnAway:
         self._parts: tuple[Gate, Callable[[bytes], str], Refusals, Metrics] | None = None
         self._known: dict[bytes, _Head] = {}
         self._answers: dict[tuple[Shut, Language], tuple[bytes, bytes]] = {}
+        self._reserved: list[str] = []
         self._default: list[tuple[bytes, bytes]] = []
         self.until = 0.0
 
@@ -81,8 +82,13 @@ class TurnAway:
             return None
         if not head.who:
             head.who = holder(head.authorization)
-        shut = gate.shut(head.who) if head.who else None
-        if shut is None or shut is DRAINING:  # that answer ends the connection: the protocol's business
+        if not head.who:
+            return None
+        shut = gate.shut(head.who)
+        if shut is None:
+            self._reserve(gate, head.who)
+            return None
+        if shut is DRAINING:  # that answer ends the connection: the protocol's business
             return None
         self.begin()
         code = shut.error.code
@@ -90,6 +96,21 @@ class TurnAway:
         metrics.refused(code)
         before, after = self._answer(shut, head.language, default_fields)
         return b"%b%b%b" % (before, new_instance().encode(), after), missing
+
+    def _reserve(self, gate: Gate, who: str) -> None:
+        """Hold a place for a call that is to be parsed, until it takes one itself later in this turn of the loop.
+
+        Else all calls that one turn reads would find the same place free, and all but one be refused the dear way.
+        """
+        if not self._reserved:
+            asyncio.get_running_loop().call_soon(self._give_back, gate)  # before the tasks of those calls
+        gate.enter(who)
+        self._reserved.append(who)
+
+    def _give_back(self, gate: Gate) -> None:
+        for who in self._reserved:
+            gate.leave(who)
+        self._reserved.clear()
 
     def _head(self, head: bytes) -> _Head | None:
         """What `head` says, None where it must be parsed. Remembered: who knocks again sends the same bytes."""

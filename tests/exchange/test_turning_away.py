@@ -224,3 +224,15 @@ async def test_only_the_one_over_its_share_is_turned_away(rig: Rig) -> None:
         assert (await others.answer())[0] == 200
     answer = await rig.http.post(LOOK_UP, content=BODY, headers={"Authorization": "Bearer nobody"})
     assert answer.status_code == 401
+
+
+async def test_two_calls_of_one_turn_do_not_find_the_same_place_free(rig: Rig) -> None:
+    async with shut(rig), line(rig) as wire:
+        other, before = await request(rig, by="other"), len(rig.provider.seen)
+        assert turned_away(rig, other) is None, "the last place"
+        assert turned_away(rig, other) == 0
+        await asyncio.sleep(0)
+        assert turned_away(rig, other) is None, "nobody took it"
+        await asyncio.sleep(0)
+        await wire.send(other)
+        await until(lambda: len(rig.provider.seen) == before + 1, "the other client's call to be in")

@@ -25,6 +25,7 @@ from ngsp.messages import OUTCOMES_TOPIC, Envelope
 from ngsp.outbox import ASIDE, BEHIND, POSTPONE, close, doubled_s, expired, next_pause_s, rows_with_entries
 from ngsp.registry.model import Service, Snapshot, Subscription
 from ngsp.registry.store import Registry
+from ngsp.registry.waiting import missing_party
 from ngsp.transactions import entry
 from ngsp.transactions.extras import LOCK_LINES, line_lock
 from ngsp.transactions.log import REQUEST_AAD, TransactionLog
@@ -132,11 +133,15 @@ class Relay:
         path, webhook, takes = row["service"], None, standing == "granted"
         if row["subscription"] is not None:
             subscription = snapshot.subscriptions.get(row["subscription"])
-            takes = takes and subscription is not None and subscription.active and not row["stopped"]
-            if subscription is not None and subscription.url:
-                webhook = subscription
-            elif subscription is not None:
-                path = subscription.receiver
+            if subscription is None:
+                takes = False
+            else:
+                takes = takes and subscription.active and not row["stopped"]
+                takes = takes and not missing_party(subscription, snapshot, now)
+                if subscription.url:
+                    webhook = subscription
+                else:
+                    path = subscription.receiver
         service = snapshot.services.get(path)
         if not takes or service is None or (webhook is None and not service.serves(now)):
             until = service.away_until(now) if takes and service is not None else None

@@ -42,7 +42,11 @@ log = structlog.get_logger(__name__)
 _NOT_DONE = """
 UPDATE outbox SET answered = answered + int4multirange(int4range($2, $2 + 1)), next_at = $3
 WHERE tx = $1 AND state = 'open'"""
-_STOP = "UPDATE subscription_progress SET stopped = $2 WHERE subscription = $1"
+_STOP = """
+WITH there AS (SELECT id FROM subscriptions WHERE id = $1 AND url = $3 FOR SHARE), stopped AS (
+    UPDATE subscription_progress p SET stopped = $2 FROM there WHERE p.subscription = there.id AND p.stopped = '')
+SELECT count(*) > 0 FROM there"""
+"""Whether the receiver that is gone is the subscription's yet. Who is stopped already stays so for its own reason."""
 
 
 class Posting:
@@ -142,8 +146,7 @@ class Posting:
         if attempt.accepted:
             key = self._vault.unwrap(row["wrapped"], envelope.id)
             await close(self._log, row, key, Conclusion(entry.SUCCEEDED), attempt=noted)
-        elif attempt.gone:
-            await self._pool.execute(_STOP, subscription.id, GONE)
+        elif attempt.gone and await self._pool.fetchval(_STOP, subscription.id, GONE, subscription.url):
             refused = ProviderRefused(members={"provider_code": "410"})
             conclusion = Conclusion(entry.REFUSED, "provider-no", refused, provider_code="410")
             await close(self._log, row, None, conclusion, attempt=noted)

@@ -153,7 +153,7 @@ class Registry:
     async def replay(self, actor: Actor, id: str, document: ReplayDocument, condition: Condition = ANY) -> None:
         async with self.change(actor) as opened:
             place = await subscriptions.replay(opened, id, document, condition)
-        logger.warning("subscription.replayed", subscription=id, cursor=str(place), by=actor.client)
+        logger.warning("subscription.replayed", subscription=id, place=str(place), by=actor.client)
 
     async def resume(self, actor: Actor, id: str, condition: Condition = ANY) -> None:
         async with self.change(actor) as opened:

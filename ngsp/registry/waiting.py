@@ -13,14 +13,8 @@ def waits_for(subscription: Subscription, snapshot: Snapshot, now: datetime) -> 
 
     MUST be what `ngsp.access.authorise_delivery` goes by, so that what is told is what holds.
     """
-    today = day_of(now)
-    for code in (subscription.member, subscription.service.partition("/")[0]):
-        member = snapshot.members.get(code)
-        if member is None or not member.in_force(today):
-            return "member-not-in-force"
-    client = snapshot.clients.get(subscription.client)
-    if client is None or not client.active:
-        return "client-inactive"
+    if reason := missing_party(subscription, snapshot, now):
+        return reason
     service = snapshot.services.get(subscription.service)
     if service is None or service.state != "active":
         return f"service-{service.state if service is not None else 'retired'}"
@@ -36,4 +30,17 @@ def waits_for(subscription: Subscription, snapshot: Snapshot, now: datetime) -> 
         receiver = snapshot.services.get(subscription.receiver)
         if receiver is None or receiver.state != "active":
             return f"receiver-{receiver.state if receiver is not None else 'retired'}"
+    return ""
+
+
+def missing_party(subscription: Subscription, snapshot: Snapshot, now: datetime) -> str:
+    """Which of those between whom events go is not there: a member, or the subscriber's client. Empty for none."""
+    today = day_of(now)
+    for code in (subscription.member, subscription.service.partition("/")[0]):
+        member = snapshot.members.get(code)
+        if member is None or not member.in_force(today):
+            return "member-not-in-force"
+    client = snapshot.clients.get(subscription.client)
+    if client is None or not client.active:
+        return "client-inactive"
     return ""

@@ -61,10 +61,10 @@ async def attempts(events: Events, subscription: str, tx: str) -> list[tuple[int
     return [(item["status"], item["problem"]) for item in reversed(answer.json()["items"])]
 
 
-def hanging_until(let_go: asyncio.Event) -> Answer:
+def hanging_until(let_go: asyncio.Event, answer: bytes = TAKEN) -> Answer:
     async def hang(_: Asked, writer: asyncio.StreamWriter) -> None:
         await let_go.wait()
-        writer.write(TAKEN)
+        writer.write(answer)
 
     return hang
 
@@ -176,6 +176,58 @@ async def test_gone_stops_the_subscription_until_its_owner_says_so(events: Event
     assert answer.status_code == 200, answer.text
     asked = await came(receiver, 2)
     assert orjson.loads(asked[1].body)["data"]["state"] == 5
+
+
+async def test_a_former_address_that_is_gone_stops_nothing(events: Events, receiver: Scripted) -> None:
+    let_go = asyncio.Event()
+    async with scripted() as former:
+        former.answer = hanging_until(let_go, raw("410 Gone"))
+        subscription = await events.subscribe(url=former.url)
+        await events.published(event({"state": 7}))
+        await came(former, 1)
+        await events.subscribe(subscription["id"], url=receiver.url)
+        let_go.set()
+        (asked,) = await came(receiver, 1)
+    assert orjson.loads(asked.body)["data"]["state"] == 7
+    assert (await events.rig.get(f"/v1/subscriptions/{subscription['id']}")).json()["state"] == "active"
+
+
+async def test_gone_does_not_hide_a_gap(events: Events, receiver: Scripted) -> None:
+    let_go = asyncio.Event()
+    receiver.answer = hanging_until(let_go, raw("410 Gone"))
+    subscription = await events.subscribe(url=receiver.url)
+    (publication,) = await events.published(event())
+    await came(receiver, 1)
+    stopped = "UPDATE subscription_progress SET stopped = 'gap' WHERE subscription = $1"
+    await events.rig.rows.execute(stopped, subscription["id"])  # as retention leaves it
+    let_go.set()
+    tx = await events.delivery(subscription["id"], publication)
+    assert (await events.rig.outcome(tx))[-1] == "refused"
+    assert (await events.rig.get(f"/v1/subscriptions/{subscription['id']}")).json()["reason"] == "gap"
+
+
+async def test_nothing_goes_to_a_client_that_was_deactivated(events: Events, receiver: Scripted) -> None:
+    rig = events.rig
+    client: dict[str, Any] = {"member": "G22", "name": {"vi": "ngừng", "en": "closing"}, "scopes": ["registry"]}
+
+    async def put(**terms: Any) -> dict[str, Any]:
+        headers = await rig.headers("operator")
+        answer = await rig.http.put("/v1/clients/closing", headers=headers, json=client | terms)
+        assert answer.status_code in (200, 201), answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def put_off() -> bool:
+        found = "SELECT next_at > now() + interval '1 s' FROM outbox WHERE subscription = $1 AND state = 'open'"
+        return bool(await rig.rows.fetchval(found, subscription["id"]))
+
+    rig.secrets["closing"] = (await put())["secret"]
+    receiver.answer = always(raw("429 Later"))
+    subscription = await events.subscribe(by="closing", url=receiver.url)
+    await events.published(event())
+    await came(receiver, 2)
+    await put(active=False)
+    await until(put_off, "the delivery to be put off")
 
 
 async def test_a_revoked_agreement_ends_what_was_never_taken(events: Events, receiver: Scripted) -> None:

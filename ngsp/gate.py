@@ -50,7 +50,10 @@ LEAST_ROOM = 64
 
 
 class Gate:
-    """Counts exchanges in flight, in all and by client (by address where the client is not known yet)."""
+    """Counts exchanges in flight, in all and by client (by address where the client is not known yet).
+
+    `refusing`: somebody was refused in the last tenth of a second.
+    """
 
     def __init__(
         self,
@@ -67,7 +70,7 @@ class Gate:
         self._most_body_bytes = most_body_bytes
         self._held: dict[str, int] = {}
         self._body_bytes = 0
-        self._looking = False
+        self.refusing = False
         self._refused = False
         self._quiet, self._looks = 0, 0
         self._late_s = 0.0
@@ -91,8 +94,8 @@ class Gate:
         shut = self._shut(who)
         if shut is not None:
             self._refused = True
-            if not self._looking:
-                self._looking, self._looks = True, TRIAL_LOOKS
+            if not self.refusing:
+                self.refusing, self._looks = True, TRIAL_LOOKS
                 self._look_later(asyncio.get_running_loop())
         return shut
 
@@ -128,7 +131,7 @@ class Gate:
         self._quiet = 0 if self._refused else self._quiet + 1
         self._refused = False
         if self._quiet >= QUIET_LOOKS:
-            self._looking, self._late_s = False, 0.0
+            self.refusing, self._late_s = False, 0.0
             self._set_room(self._most)
             return
         self._looks += 1

@@ -100,8 +100,7 @@ class CompatibleVisit(Visit):
         self._route: CompatibleRoute
         self._allow: list[str] = []
 
-    async def run(self) -> bool:
-        """True where the gate refused it."""
+    async def run(self) -> None:
         self._headers = combined(self._scope["headers"])
         self._who = self._holder() or self._address()
         routes, _ = self._found
@@ -110,15 +109,14 @@ class CompatibleVisit(Visit):
             self._allow = await self._allowed()
             if not self._allow:
                 await self._inner(self._scope, self._receive, self._send)
-                return False
+                return
             route = routes[self._allow[0]]
         self._id, self._route = uuid7(), route
         refusal = self._gate.refusal(self._who)
         if refusal is None:
             await self._carry()
-            return False
-        await self._refuse(refusal)
-        return True
+        else:
+            await self._refuse(refusal)
 
     async def _carry(self) -> None:
         try:

@@ -91,15 +91,16 @@ TurnedAway = tuple[bytes, int]
 
 
 class TurnsAway(Protocol):
-    """What may refuse a request unparsed; asked while the loop's time is before `until`."""
+    """What may refuse a request unparsed; asked while `is_asked`."""
 
-    until: float
+    @property
+    def is_asked(self) -> bool: ...
 
     def answer(self, data: bytes, address: str, default_fields: list[tuple[bytes, bytes]]) -> TurnedAway | None: ...
 
 
 class _Nobody:
-    until = 0.0
+    is_asked = False
 
     def answer(self, data: bytes, address: str, default_fields: list[tuple[bytes, bytes]]) -> TurnedAway | None:
         return None

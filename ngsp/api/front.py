@@ -129,8 +129,7 @@ class FrontDoor:
         ):
             await self._inner(scope, receive, send)
             return
-        if await Visit(scope, receive, send, *self._parts).run():
-            self.turn_away.begin()
+        await Visit(scope, receive, send, *self._parts).run()
 
 
 class Visit:
@@ -159,8 +158,7 @@ class Visit:
         self._id = ""
         self._who = ""
 
-    async def run(self) -> bool:
-        """True where the gate refused it."""
+    async def run(self) -> None:
         self._headers = combined(self._scope["headers"])
         authorization = self._headers.get(b"authorization", b"")
         self._who = self._exchange.holder(authorization) or self._address()
@@ -169,7 +167,7 @@ class Visit:
             self._refusals.count(refusal.code, self._address())
             self._metrics.refused(refusal.code)
             await self._fail(refusal)
-            return True
+            return
         self._id = uuid7()
         self._gate.enter(self._who)
         try:
@@ -186,7 +184,6 @@ class Visit:
             await self._answer(answer)
         finally:
             self._gate.leave(self._who)
-        return False
 
     def _address(self) -> str:
         client = self._scope.get("client")

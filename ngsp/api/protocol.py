@@ -69,7 +69,7 @@ class GatewayProtocol(GatewayConnection):
     # Input
 
     def data_received(self, data: bytes) -> None:
-        if self.edge.turn_away.until > self.edge.now and self._turned_away(data):
+        if self.edge.turn_away.is_asked and self._turned_away(data):
             return
         if len(data) > self._head_room:
             self._receive_in_parts(data)

@@ -19,14 +19,11 @@ from ngsp.metrics import Metrics
 from ngsp.refusals import Refusals
 from ngsp.text import Language, language_of
 
-WINDOW_S = 1.0
-"""After a refusal, requests are looked at here for so long."""
-
 MOST_KNOWN, LONGEST_KNOWN = 1_024, 4_096
 """Heads that are remembered, and the bytes of one."""
 
 _HEAD = re.compile(
-    rb"POST /v1/services/[A-Za-z0-9._/-]*+ HTTP/1\.1\r\n"
+    rb"POST /v1/(?:services|events)/[A-Za-z0-9._/-]*+ HTTP/1\.1\r\n"
     rb"(?:[A-Za-z0-9-]++:[ \t]*+[\x20-\x7e\t]*+\r\n)++\r\n"
 )
 """The head of a call as clients send it. What does not match may be well-formed all the same: it is parsed."""
@@ -47,7 +44,7 @@ class _Head:
 
 
 class TurnAway:
-    """One gateway's; shared by its connections. `until`: the event loop's time up to which it is to be asked."""
+    """One gateway's; shared by its connections."""
 
     def __init__(self) -> None:
         self._parts: tuple[Gate, Callable[[bytes], str], Refusals, Metrics] | None = None
@@ -55,15 +52,15 @@ class TurnAway:
         self._answers: dict[tuple[Shut, Language], tuple[bytes, bytes]] = {}
         self._reserved: list[str] = []
         self._default: list[tuple[bytes, bytes]] = []
-        self.until = 0.0
 
     def open(self, gate: Gate, holder: Callable[[bytes], str], refusals: Refusals, metrics: Metrics) -> None:
         """`holder(authorization)`: the client of a token seen before, else empty."""
         self._parts = gate, holder, refusals, metrics
 
-    def begin(self) -> None:
-        """A call was refused by the gate: others will be."""
-        self.until = asyncio.get_running_loop().time() + WINDOW_S
+    @property
+    def is_asked(self) -> bool:
+        """Whether requests are to be looked at: where one was refused, others will be."""
+        return self._parts is not None and self._parts[0].refusing
 
     def answer(self, data: bytes, address: str, default_fields: list[tuple[bytes, bytes]]) -> TurnedAway | None:
         """The response to the one request that `data` begins with; None where it must be parsed, or may enter.
@@ -90,7 +87,6 @@ class TurnAway:
             return None
         if shut is DRAINING:  # that answer ends the connection: the protocol's business
             return None
-        self.begin()
         code = shut.error.code
         refusals.count(code, address)
         metrics.refused(code)

@@ -247,11 +247,23 @@ async def test_while_the_gateway_has_no_room_publishers_are_refused_as_callers_a
     for _ in range(512):
         gate.enter("others")
     try:
-        answer = await events.publish(event())
+        answers = [await events.publish(event()), await events.publish(event(), event())]
+        lines = (
+            f"POST /v1/events/{CHANGES} HTTP/1.1",
+            "Host: gateway",
+            f"Authorization: Bearer {await events.rig.token('provider')}",
+            "Content-Type: application/cloudevents+json",
+            "Content-Length: 9\r\n\r\n",
+        )
+        turn_away = events.rig.door.turn_away
+        assert turn_away.is_asked
+        assert turn_away.answer("\r\n".join(lines).encode(), "127.0.0.1", []) is not None, "it would be parsed"
     finally:
         for _ in range(512):
             gate.leave("others")
-    problem(answer, 503, "overloaded")
+    for answer in answers:
+        problem(answer, 503, "overloaded")
+        assert answer.headers["retry-after"] == "1"
     assert await stored(events.rig) == before
     assert (await events.publish(event())).status_code == 202
     assert gate.in_flight == 0

@@ -1,6 +1,6 @@
 """`python -m bench`: the floor and the full path over the same PostgreSQL and Kafka, in one run, and their ratio.
 
-`python -m bench adapters`, `python -m bench compatible`, `python -m bench events`: see the modules of these names.
+`python -m bench adapters`, `compatible`, `events`, `overload`, `slow`: see the modules of these names.
 """
 
 from __future__ import annotations
@@ -32,6 +32,14 @@ if TYPE_CHECKING:
 
     from bench.target import Target
 
+OTHERS = {
+    "adapters": "bench.adapters.__main__",
+    "compatible": "bench.compatible",
+    "events": "bench.events",
+    "overload": "bench.overload",
+    "slow": "bench.slow",
+}
+"""What else is measured, and where its `main` is."""
 QUICK = Effort(window_s=2.0, warmup_s=0.5, repetitions=3, first_warmup_s=10.0)
 
 
@@ -109,18 +117,9 @@ def report(samples: Sequence[Sample], database: str, effort: Effort) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0: measured without an error; 1: an answer was not 2xx, or a path is missing; 2: could not run."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] == ["adapters"]:
-        from bench.adapters.__main__ import main as bench_adapters
-
-        return bench_adapters(given[1:])
-    if given[:1] == ["compatible"]:
-        from bench.compatible import main as bench_compatible
-
-        return bench_compatible(given[1:])
-    if given[:1] == ["events"]:
-        from bench.events import main as bench_events
-
-        return bench_events(given[1:])
+    if given and given[0] in OTHERS:
+        status: int = importlib.import_module(OTHERS[given[0]]).main(given[1:])
+        return status
     chosen = read_arguments(given)
     effort = effort_of(chosen)
     targets = [target for target in all_targets() if chosen.only in (None, target.name)]

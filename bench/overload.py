@@ -1,4 +1,4 @@
-"""`python -m bench.overload`: five times the load that the gateway can carry, over real PostgreSQL and Kafka.
+"""`python -m bench overload`: five times the load that the gateway can carry, over real PostgreSQL and Kafka.
 
 First its best in a closed loop, then an open loop at five times that rate. Told: how much of its best it still answers
 (goodput), how fast it refuses the rest, how long the accepted take, and whether it is as good as before afterwards.
@@ -9,20 +9,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import shutil
 import sys
-import tempfile
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.figures import LoadResult, median
-from bench.full.target import FullTarget
+from bench.full.target import full_path
 from bench.machine import ProcessorTimes, commit, machine
 from bench.measure import CLOSED_64, CLOSED_256, Level, LoadError, run_load_process
-from ngsp.local.kafka import LocalKafka
-from ngsp.local.postgres import LocalPostgres
 from ngsp.local.process import LocalServerError
 from ngsp.text import tr
 
@@ -83,29 +77,25 @@ class Effort:
     connections: int
 
 
-async def measure(folder: Path, effort: Effort) -> Run:
+async def measure(effort: Effort) -> Run:
     """Starts the servers and the gateway, measures, and puts everything away again."""
-    postgres, kafka, target = LocalPostgres(folder, say), LocalKafka(folder, say), FullTarget()
+    async with full_path(say) as (target, servers):
 
-    async def run(level: Level) -> LoadResult:
-        request = await target.request()
-        processes = {**target.processes(), "postgres": postgres.pid or 0, "kafka": kafka.pid or 0}
-        before = ProcessorTimes.now(processes)
-        result = await run_load_process(*request, level, effort.window_s, WARMUP_S)
-        after = ProcessorTimes.now(processes)
-        used_s = after.of_since(before) | {"load": result.cpu_s}
-        cores = ", ".join(f"{name} {seconds / (after.at_s - before.at_s):.2f}" for name, seconds in used_s.items())
-        rate = f" {level.rate_per_s:,.0f}/s" if level.rate_per_s else ""
-        say(f"{level.connections}{rate}: {told(result)}")
-        say(tr(f"  lõi xử lý: {cores}; khác", f"  cores: {cores}; others") + f" {after.others_share_since(before):.0%}")
-        return result
+        async def run(level: Level) -> LoadResult:
+            request, processes = await target.request(), {**target.processes(), **servers}
+            before = ProcessorTimes.now(processes)
+            result = await run_load_process(*request, level, effort.window_s, WARMUP_S)
+            after = ProcessorTimes.now(processes)
+            used_s = after.of_since(before) | {"load": result.cpu_s}
+            cores = ", ".join(f"{name} {seconds / (after.at_s - before.at_s):.2f}" for name, seconds in used_s.items())
+            rate = f" {level.rate_per_s:,.0f}/s" if level.rate_per_s else ""
+            say(f"{level.connections}{rate}: {told(result)}")
+            say(
+                tr(f"  lõi xử lý: {cores}; khác", f"  cores: {cores}; others")
+                + f" {after.others_share_since(before):.0%}"
+            )
+            return result
 
-    async with AsyncExitStack() as stack:
-        for server in (postgres, kafka):
-            await server.start()
-            stack.push_async_callback(server.remove)
-        stack.push_async_callback(target.stop)
-        await target.start(postgres, kafka)
         await run_load_process(*await target.request(), CLOSED_64, effort.warmup_s, 0.0)
         best = [await run(level) for _ in range(effort.repetitions) for level in (CLOSED_64, CLOSED_256)]
         rate_per_s = effort.times * max(result.goodput_per_s for result in best)
@@ -138,23 +128,16 @@ def report(run: Run, times: float) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0: measured; 1: answers that overload does not excuse; 2: could not run."""
-    parser = argparse.ArgumentParser(prog="python -m bench.overload", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench overload", description=__doc__)
     parser.add_argument("--quick", action="store_true", help=tr("ngắn và thô", "short and rough"))
     parser.add_argument("--times", type=float, default=TIMES, help=tr("gấp mấy lần", "times its best"))
     parser.add_argument("--connections", type=int, default=CONNECTIONS, help=tr("số kết nối", "how many to send over"))
     chosen = parser.parse_args(arguments)
-    folder = Path(tempfile.mkdtemp(prefix="ngsp-overload-"))
     try:
         length = (3.0, 1, 8.0) if chosen.quick else (6.0, 3, 20.0)
-        run = asyncio.run(measure(folder, Effort(*length, chosen.times, chosen.connections)))
+        run = asyncio.run(measure(Effort(*length, chosen.times, chosen.connections)))
     except (LoadError, LocalServerError) as error:
         say(str(error))
         return 2
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     report(run, chosen.times)
     return 1 if run.faults else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

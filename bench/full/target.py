@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import sys
 import tempfile
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,18 +16,32 @@ import httpx
 from bench.floor.target import BODY
 from bench.plan import RequestPlan
 from ngsp.database import migrate
+from ngsp.local.kafka import LocalKafka
 from ngsp.local.ports import free_port
+from ngsp.local.postgres import LocalPostgres
 from ngsp.local.programs import Programs, key_file
 from ngsp.registry.apply import run_apply
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ngsp.local.kafka import LocalKafka
-    from ngsp.local.postgres import LocalPostgres
+    from collections.abc import AsyncIterator, Callable, Mapping
 
 DATABASE = "bench_full"
 SERVICE = "/v1/services/G12/echo/v1"
+
+
+@asynccontextmanager
+async def full_path(say: Callable[[str], None]) -> AsyncIterator[tuple[FullTarget, dict[str, int]]]:
+    """The path with servers of its own, all put away again; and the servers' process ids, by name."""
+    folder = Path(tempfile.mkdtemp(prefix="ngsp-bench-"))
+    postgres, kafka, target = LocalPostgres(folder, say), LocalKafka(folder, say), FullTarget()
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(asyncio.to_thread, shutil.rmtree, folder, ignore_errors=True)
+        for server in (postgres, kafka):
+            await server.start()
+            stack.push_async_callback(server.remove)
+        stack.push_async_callback(target.stop)
+        await target.start(postgres, kafka)
+        yield target, {"postgres": postgres.pid or 0, "kafka": kafka.pid or 0}
 
 
 class FullTarget:

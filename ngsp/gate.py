@@ -108,7 +108,8 @@ class Gate:
         # Alone, a client may have nearly the whole room; with others about, no more than its share of it.
         if held >= self._most_for_one and (held < self.in_flight or held >= self._most_alone):
             return OVER_SHARE
-        if self.in_flight >= self._room:
+        # Narrowed, the room is for those who fill it: who holds less than the others may have what the settings allow.
+        if self.in_flight >= self._room and (self.in_flight >= self._most or held >= self._room // len(self._held)):
             return FULL
         return LOG_BEHIND if self._log_age_s() > self._most_log_wait_s else None
 

@@ -1,7 +1,8 @@
 """`python -m bench overload`: five times the load that the gateway can carry, over real PostgreSQL and Kafka.
 
 First its best in a closed loop, then an open loop at five times that rate. Told: how much of its best it still answers
-(goodput), how fast it refuses the rest, how long the accepted take, and whether it is as good as before afterwards.
+(goodput), how fast it refuses the rest, how long the accepted take, whether it is as good as before afterwards, and how
+another client fares meanwhile that makes a few calls a second.
 Refusals and accepted are timed from the sending: an open loop without a free connection waits in the generator.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bench.figures import LoadResult, median
@@ -28,6 +29,8 @@ CONNECTIONS = 768
 """More than a gateway lets in at once: each connection has one request outstanding."""
 REFUSALS = frozenset(("429", "503"))
 WARMUP_S = 1.0
+ASIDE = Level(8, 40)
+"""What another client sends meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class Run:
     best: list[LoadResult]
     overloaded: list[LoadResult]
     afterwards: LoadResult
+    aside: list[LoadResult] = field(default_factory=list)
 
     @property
     def best_per_s(self) -> float:
@@ -98,9 +102,14 @@ async def measure(effort: Effort) -> Run:
 
         await run_load_process(*await target.request(), CLOSED_64, effort.warmup_s, 0.0)
         best = [await run(level) for _ in range(effort.repetitions) for level in (CLOSED_64, CLOSED_256)]
-        rate_per_s = effort.times * max(result.goodput_per_s for result in best)
-        overloaded = [await run(Level(effort.connections, rate_per_s)) for _ in range(effort.repetitions)]
-        return Run(best, overloaded, await run(CLOSED_256))
+        flood = Level(effort.connections, effort.times * max(result.goodput_per_s for result in best))
+        pairs = []
+        for _ in range(effort.repetitions):
+            port, plan = await target.request("aside")
+            other = run_load_process(port, plan, ASIDE, effort.window_s, WARMUP_S)
+            pairs.append(await asyncio.gather(run(flood), other))
+        overloaded, aside = ([pair[which] for pair in pairs] for which in (0, 1))
+        return Run(best, overloaded, await run(CLOSED_256), aside)
 
 
 def told(result: LoadResult) -> str:
@@ -119,6 +128,8 @@ def report(run: Run, times: float) -> None:
     print(tr("tốt nhất", "best"), f"{run.best_per_s:,.0f}/s;", tr("gửi đến", "offered"), f"{times:g}×")
     for result in run.overloaded:
         print(" ", told(result))
+    for result in run.aside:
+        print(tr("  hệ thống khác", "  another client"), told(result))
     print(tr("sau đó", "afterwards"), told(run.afterwards))
     for fault in run.faults:
         print(tr("Lỗi:", "A fault:"), fault)

@@ -98,13 +98,13 @@ class FullTarget:
             answer = await client.post(f"http://127.0.0.1:{port}{plan.path}", content=plan.bodies[0], headers=headers)
         return answer.status_code == 200
 
-    async def request(self) -> tuple[int, RequestPlan]:
-        secret = await asyncio.to_thread(partial((self._folder / "bench.secret").read_text, "ascii"))
+    async def request(self, who: str = "bench") -> tuple[int, RequestPlan]:
+        secret = await asyncio.to_thread(partial((self._folder / f"{who}.secret").read_text, "ascii"))
         async with httpx.AsyncClient() as client:
             answer = await client.post(
                 f"http://127.0.0.1:{self._port}/oauth2/token",
                 data={"grant_type": "client_credentials"},
-                auth=("bench", secret.strip()),
+                auth=(who, secret.strip()),
             )
         answer.raise_for_status()
         headers = {

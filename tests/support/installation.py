@@ -85,6 +85,7 @@ class Installation:
         self._tokens: dict[str, tuple[str, float]] = {}
         self._connections: dict[str, asyncpg.Connection] = {}
         self._asking = asyncio.Lock()
+        self._closed = False
         self._http = httpx.AsyncClient(limits=httpx.Limits(max_connections=None), timeout=30.0)
 
     async def __aenter__(self) -> Self:
@@ -113,6 +114,7 @@ class Installation:
     async def close(self) -> None:
         await asyncio.gather(*map(self.stop, list(self.programs.running)))
         await self._http.aclose()
+        self._closed = True
         for connection in self._connections.values():
             connection.terminate()
 
@@ -301,7 +303,8 @@ class Installation:
     async def rows(self, statement: str, *arguments: object, url: str = "") -> list[asyncpg.Record]:
         """Rows of the installation's database (or of that at `url`), one query after the other.
 
-        The connection is kept: tests ask fifty times a second, and a new one costs more than what is asked.
+        The connection is kept until `close`: tests ask fifty times a second, and a new one costs more than what is
+        asked. Afterwards each has one of its own.
         """
         url = url or self.database_url
         async with self._asking:
@@ -319,7 +322,10 @@ class Installation:
         except BaseException:
             connection.terminate()
             raise
-        self._connections[url] = connection
+        if self._closed:
+            await connection.close()
+        else:
+            self._connections[url] = connection
         return found
 
     async def value(self, statement: str, *arguments: object, url: str = "") -> Any:

@@ -20,6 +20,8 @@ from ngsp.registry.model import Service
 from ngsp.text import Text
 
 _ATTRIBUTE = re.compile(r"ce-([a-z0-9]{1,20})")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')  # RFC 9110 §5.6.4
+_ESCAPED = re.compile(r"\\(.)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ def _faults(value: Any, service: Service, at: str) -> Iterator[Fault]:
 
 
 def of_headers(headers: Mapping[str, str], data: Any) -> dict[str, Any]:
-    """The event of a request in binary mode: attributes in `ce-…` headers, percent-encoded; `data` its body's value.
+    """The event of a request in binary mode: attributes in `ce-…` headers, percent-encoded, and some clients put them
+    into quotes besides; `data` its body's value.
 
     `headers`: names in lower case. `MalformedHeader` (400) where an attribute's name or encoding is none.
     """
@@ -80,6 +83,8 @@ def of_headers(headers: Mapping[str, str], data: Any) -> dict[str, Any]:
         matched = _ATTRIBUTE.fullmatch(name)
         if matched is None or matched[1] in ("data", "datacontenttype") or not encoded.isascii():
             raise _malformed()
+        if quoted := _QUOTED.fullmatch(encoded):
+            encoded = _ESCAPED.sub(r"\1", quoted[1])
         try:
             value[matched[1]] = unquote(encoded, errors="strict")
         except UnicodeDecodeError:

@@ -99,6 +99,9 @@ async def test_binary_mode_has_the_attributes_in_headers(events: Events) -> None
     assert answer.status_code == 202, answer.text
     assert answer.json()["items"][0]["id"] == sent["id"]
     # The same in another form is the same event.
+    quoted = headers | {"ce-subject": f'"{headers["ce-subject"]}"', "ce-id": f'"\\{sent["id"]}"'}
+    again = await events.publish(sent["data"], kind="application/json", **quoted)
+    assert again.json()["items"][0] | {"repeated": False} == answer.json()["items"][0]
     again = await events.publish(sent | {"datacontenttype": "application/json"})
     assert again.json()["items"][0] | {"repeated": False} == answer.json()["items"][0]
     assert again.json()["items"][0]["repeated"] is True

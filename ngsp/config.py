@@ -18,6 +18,8 @@ Seconds = Annotated[float, Field(gt=0, le=86_400 * 400)]
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Bytes = Annotated[int, Field(ge=1, le=1 << 30)]
 SHORTEST_MONTH_DAYS = 28
+LARGEST_BODY_BYTES = (2 << 20) - (64 << 10)
+"""A topic takes messages of 2 MiB (`ngsp/bus/kafka.py`), headers and encryption included."""
 
 
 class Settings(BaseSettings):
@@ -77,7 +79,9 @@ class Settings(BaseSettings):
     header_timeout_s: Seconds = Field(10.0, description="Time for the whole head to arrive")
     body_timeout_s: Seconds = Field(30.0, description="Time for the whole body to arrive")
     keep_alive_s: Seconds = Field(75.0, description="Idle time before a connection is closed")
-    max_body_bytes: Bytes = Field(1_048_576, description="Largest body a service may allow")
+    max_body_bytes: Annotated[int, Field(ge=1, le=LARGEST_BODY_BYTES)] = Field(
+        1_048_576, description="Largest body a service may allow"
+    )
     trusted_proxies: str = Field(
         "", max_length=1000, description="Addresses whose X-Forwarded-For is believed, separated by commas"
     )

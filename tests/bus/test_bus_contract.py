@@ -10,6 +10,7 @@ import pytest
 
 from ngsp.bus import Bus, EmbeddedBus, Message, Topic
 from ngsp.bus.kafka import KafkaBus, KafkaConnection
+from ngsp.config import LARGEST_BODY_BYTES
 from ngsp.errors import BusUnavailable
 from ngsp.local.kafka import LocalKafka
 from tests.support.waiting import until
@@ -46,6 +47,16 @@ async def test_a_message_arrives_as_it_was_sent(bus: Bus) -> None:
         {"ngsp-id": b"1", "ngsp-x": "Nghệ An".encode()},
         b'{"a": \x01}',
     )
+    await tail.stop(1)
+
+
+async def test_the_largest_body_that_settings_allow_arrives(bus: Bus) -> None:
+    topic = await make_topic(bus)
+    got: list[Message] = []
+    tail = await bus.tail(topic, got.append)
+    await bus.send(topic, [("ngsp-fields", b"/" * 48_000)], b"x" * LARGEST_BODY_BYTES)
+    await until(lambda: bool(got), "the message")
+    assert len(got[0].value) == LARGEST_BODY_BYTES
     await tail.stop(1)
 
 

@@ -120,6 +120,7 @@ def told(result: LoadResult) -> str:
     if refused:
         refusals = ", ".join(f"{count:,} × {status}" for status, count in sorted(result.errors.refused.items()))
         text += tr("; từ chối ", "; refused ") + f"{refusals} p50 {refused.p50_ms:.1f} ms p99 {refused.p99_ms:.1f} ms"
+        text += tr(", lâu nhất ", ", longest ") + f"{refused.max_ms:.0f} ms"
     return text
 
 

@@ -50,10 +50,12 @@ def whole() -> typer.Typer:
     from ngsp.cli_adapter import adapter_app
     from ngsp.cli_collection import collection
     from ngsp.cli_statistics import statistics
+    from ngsp.cli_subscriptions import subscriptions_app
     from ngsp.cli_transactions import transactions_app
 
     app.add_typer(adapter_app, name="adapter")
     app.add_typer(transactions_app, name="transactions")
+    app.add_typer(subscriptions_app, name="subscriptions")
     app.command("statistics", help=tr("Thống kê, qua một cổng.", "Statistics, through a gateway."))(statistics)
     app.command(
         "collection",

@@ -59,7 +59,10 @@ FROM e {ACCEPTANCE.format(row="e", at="at")} WHERE e.before < $6 ORDER BY e.xid,
 _MOVE = """
 UPDATE subscription_progress SET xid = $3::text::xid8, seq = $4, moved_at = now()
 WHERE subscription = $1 AND run = $2 AND (xid, seq) < ($3::text::xid8, $4)"""
-_ASIDE = "INSERT INTO quarantine (tx, service, what, reason) VALUES ($1, $2, 'event', $3)"
+_ASIDE = """
+INSERT INTO quarantine (tx, service, what, reason) SELECT $1, $2, 'event', $3
+WHERE NOT EXISTS (SELECT 1 FROM quarantine WHERE tx = $1 AND what = 'event' AND state = 'held')"""
+"""Once, however many subscriptions come to it."""
 
 
 @dataclass(frozen=True, slots=True)

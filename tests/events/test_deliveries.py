@@ -332,6 +332,10 @@ async def test_an_event_that_does_not_open_is_put_aside_and_others_pass(events: 
     await events.rig.rows.execute("UPDATE events SET body = '\\x01' WHERE tx = $1", broken)
     await events.subscribe(subscription["id"], active=True)
     assert states(await events.taken(1)) == [("H41-1", 2)]
+    again = {"from": subscription["cursor"]}
+    answer = await events.rig.post(f"/v1/subscriptions/{subscription['id']}/replay", by="caller", json=again)
+    assert answer.status_code == 200, answer.text
+    assert states(await events.taken(2)) == [("H41-1", 2)] * 2
     held = (await events.rig.get("/v1/quarantine", by="operator")).json()["items"]
     assert [item["what"] for item in held if item["transaction"] == broken] == ["event"]
 

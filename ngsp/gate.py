@@ -3,6 +3,11 @@
 Room is a number of exchanges in flight and the age of the log writer's queue. Replies need no admission: what is in
 flight always gets to its end. A client that holds more than its share is refused (429) while others are about, and
 even alone it never gets the last of the room, so that one client's flood does not become everybody's 503.
+
+The room is as wide as the settings say until somebody is refused. From then on it is narrowed while the event loop is
+late: with more in flight the loop answers no more, each only waits longer, the refused too. A room that is full of
+calls which wait for a slow provider stays wide, for they do not make the loop late. Whoever holds less than the others
+is not refused for the narrowness.
 """
 
 from __future__ import annotations
@@ -31,7 +36,6 @@ LOG_BROKEN = Shut(LogUnavailable, 2, "the log is broken")
 OVER_SHARE = Shut(TooManyRequests, 1, "over the client's share")
 FULL = Shut(Overloaded, 1, "too many in flight")
 LOG_BEHIND = Shut(Overloaded, 1, "the log writer is behind")
-
 
 LOOK_S = 0.01
 """Between two looks at the loop's lateness, while calls are refused."""

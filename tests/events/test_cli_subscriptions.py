@@ -12,7 +12,7 @@ from tests.backends.scripted import always, raw, scripted
 from tests.support.events import CHANGES, RECEIVER, Events, Subscriber, changes, event
 from tests.support.gateway import running_gateway
 from tests.support.waiting import until
-from tests.transactions.test_cli_transactions import environment, run_ngsp
+from tests.transactions.test_cli_transactions import environment, projected, run_ngsp
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,8 @@ async def test_what_an_operator_sees_and_does(events: Events) -> None:
         _, again = await events.deliveries("hooked", publication)
         assert (await events.rig.outcome(again))[-1] == "succeeded"
 
+    for one in (refused, again):
+        await projected(events.rig, one)
     code, out, _ = await run(events, "deliveries", "hooked")
     assert code == 0
     newest, oldest = out.splitlines()[1:]

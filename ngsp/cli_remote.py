@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -131,6 +131,16 @@ def told(error: CallError, url: str) -> str:
 
 def given(**parameters: str) -> dict[str, str]:
     return {name.rstrip("_"): value for name, value in parameters.items() if value}
+
+
+def no_step(id: str) -> str:
+    """`id`, but where it is a step that a path would go back by: then an id that nothing has."""
+    return id if id.strip(".") else "-"
+
+
+def print_json(items: Iterable[dict[str, Any]]) -> None:
+    for item in items:
+        typer.echo(json.dumps(item, ensure_ascii=False))
 
 
 def moment(value: str | None) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated, Any
 
 import typer
 
-from ngsp.cli_remote import Demo, Json, Url, gateway, given, moment, state_text
+from ngsp.cli_remote import Demo, Json, Url, gateway, given, moment, print_json, state_text
 from ngsp.text import Text, language_of_terminal, tr
 
 PAGE = 200
@@ -54,8 +53,7 @@ def statistics(
     with gateway(url, demo) as bus:
         found = bus.items("/v1/statistics", **wanted, limit=str(PAGE))
         if as_json:
-            for item in found:
-                typer.echo(json.dumps(item, ensure_ascii=False))
+            print_json(found)
         else:
             _print_table(by.split(",") if by else [], list(found))
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import typer
 
-from ngsp.cli_remote import Demo, Json, Url, gateway, given, moment, state_text
+from ngsp.cli_remote import Demo, Json, Url, gateway, given, moment, no_step, print_json, state_text
 from ngsp.text import Text, language_of_terminal, tr
 
 subscriptions_app = typer.Typer(
@@ -38,7 +38,7 @@ def list_subscriptions(url: Url = "", demo: Demo = None, as_json: Json = False) 
     with gateway(url, demo) as bus:
         found = bus.items(PATH, limit=str(PAGE))
         if as_json:
-            _print_json(found)
+            print_json(found)
         else:
             _print_subscriptions(found)
 
@@ -62,7 +62,7 @@ def list_deliveries(
         wanted = given(state=state, limit=str(min(limit, PAGE)))
         found = islice(bus.items(f"{_path(id)}/deliveries", **wanted), limit)
         if as_json:
-            _print_json(found)
+            print_json(found)
         else:
             _print_deliveries(found)
 
@@ -98,12 +98,7 @@ def _act(id: str, action: str, document: object, url: str, demo: Demo, as_json: 
 
 
 def _path(id: str) -> str:
-    return f"{PATH}/{quote(id if id.strip('.') else '-', safe='')}"  # no step that a path would go back by
-
-
-def _print_json(items: Iterable[dict[str, Any]]) -> None:
-    for item in items:
-        typer.echo(json.dumps(item, ensure_ascii=False))
+    return f"{PATH}/{quote(no_step(id), safe='')}"
 
 
 def _state(item: dict[str, Any]) -> str:
@@ -180,7 +175,7 @@ def _print_one(found: dict[str, Any], as_json: bool) -> None:
     from rich.text import Text as Rich
 
     if as_json:
-        _print_json([found])
+        print_json([found])
         return
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)

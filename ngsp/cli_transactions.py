@@ -13,7 +13,21 @@ from urllib.parse import quote
 
 import typer
 
-from ngsp.cli_remote import Demo, Json, Url, access_of, connected, gateway, given, moment, state_text, telling, told
+from ngsp.cli_remote import (
+    Demo,
+    Json,
+    Url,
+    access_of,
+    connected,
+    gateway,
+    given,
+    moment,
+    no_step,
+    print_json,
+    state_text,
+    telling,
+    told,
+)
 from ngsp.text import tr
 
 if TYPE_CHECKING:
@@ -67,8 +81,7 @@ def list_transactions(
     with gateway(url, demo) as bus:
         found = islice(bus.items("/v1/transactions", **wanted, limit=str(min(limit, PAGE))), limit)
         if as_json:
-            for item in found:
-                typer.echo(json.dumps(item, ensure_ascii=False))
+            print_json(found)
         else:
             _print_table(list(found))
 
@@ -83,7 +96,7 @@ def show_transaction(
 ) -> None:
     from ngsp.client.errors import StillUnderWay
 
-    id = id if id.strip(".") else "-"  # no step that a path would go back by
+    id = no_step(id)
     with gateway(url, demo) as bus:
         if wait:
             with suppress(StillUnderWay):  # shown as it is then
